@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from featherweight.evaluation.leaderboard import parts_of
 from featherweight.evaluation.metrics import METRICS
-from featherweight.runs.expected_score import parts_of
 
 SIZES = ((143, 359), (1000, 200))  # number of images held out, and to predict
 PUBLIC = 0.3

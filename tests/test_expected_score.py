@@ -10,7 +10,7 @@ import pytest
 
 from featherweight.cli.main import main
 from featherweight.config import load_recipe
-from featherweight.evaluation import intervals, unlabelled
+from featherweight.evaluation import intervals, leaderboard, unlabelled
 from featherweight.evaluation.metrics import METRICS, Score
 from featherweight.runs import evaluate, expected_score, query, selection, without_labels
 from featherweight.runs.expected_score import Expected
@@ -140,7 +140,7 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
         accuracy = random.uniform(0.8, 0.99)
         right = (random.random(200) < accuracy).astype(np.int64)
         score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64), groups=None)
-        parts = expected_score.parts_of(score, 0.0, NONE, (public, private), [])
+        parts = leaderboard.parts_of(score, 0.0, NONE, (public, private), [])
         for column, (_, low, high, images) in enumerate(parts):
             held[place, column] = low <= random.binomial(images, accuracy) / images <= high
     assert (held.mean(0) >= 0.92).all(), held.mean(0)
@@ -158,7 +158,7 @@ def test_few_images_on_a_leaderboard_can_all_be_right(held_out, to_predict, accu
         hits = random.binomial(held_out, accuracy)
         if hits not in expected:
             score = Score(hits / held_out, *intervals.proportion(hits, held_out), held_out)
-            expected[hits] = expected_score.parts_of(score, 0.0, NONE, sizes, [])
+            expected[hits] = leaderboard.parts_of(score, 0.0, NONE, sizes, [])
         drawn = [random.binomial(images, accuracy) / images for images in sizes]
         held.append([low <= part <= high for part, (_, low, high, _) in zip(drawn, expected[hits], strict=True)])
     assert (np.mean(held, axis=0) >= 0.94).all(), np.mean(held, axis=0)
@@ -166,7 +166,7 @@ def test_few_images_on_a_leaderboard_can_all_be_right(held_out, to_predict, accu
 
 def test_of_sixty_images_the_interval_ends_at_whole_ones():
     score = Score(0.99, *intervals.proportion(990, 1000), 1000)
-    (_, low, high, _), _ = expected_score.parts_of(score, 0.0, NONE, (60, 140), [])
+    (_, low, high, _), _ = leaderboard.parts_of(score, 0.0, NONE, (60, 140), [])
     assert (low, high) == (57 / 60, 1.0)
 
 
@@ -175,16 +175,16 @@ def test_of_sixty_images_the_interval_ends_at_whole_ones():
 def test_a_nearly_flawless_loss_has_an_end_in_reach_and_a_width(metric, gaps):
     labels = np.arange(100) % 2
     score = METRICS[metric](np.where(np.eye(2)[labels] > 0, 0.999, 0.001), labels, groups=None)
-    for centre, low, high, _ in expected_score.parts_of(score, 0.0, NONE, (100, 300), gaps):
+    for centre, low, high, _ in leaderboard.parts_of(score, 0.0, NONE, (100, 300), gaps):
         assert 0 <= low <= centre < high < 1
     one_class = METRICS[metric](np.eye(2)[[0] * 50], np.zeros(50, dtype=np.int64), groups=None)
-    assert np.isfinite(expected_score.parts_of(one_class, 0.0, NONE, (3, 300), gaps)).all()
+    assert np.isfinite(leaderboard.parts_of(one_class, 0.0, NONE, (3, 300), gaps)).all()
 
 
 def test_a_wide_doubt_is_as_wide_for_a_high_score():
     score = Score(0.99, *intervals.proportion(990, 1000), 1000)
     estimates = (error_under(0.99), {"ATC": 0.99})
-    _, low, high, _ = expected_score.parts_of(score, 0.0, estimates, (300, 700), [])[1]
+    _, low, high, _ = leaderboard.parts_of(score, 0.0, estimates, (300, 700), [])[1]
     assert low < 0.6
     assert high == 1.0
 
@@ -202,8 +202,8 @@ def test_what_was_taken_off_for_a_choice_is_not_taken_off_again_with_a_gap(home,
 def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
     right = np.arange(500) % 10 > 0
     score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64), groups=None)
-    before = expected_score.parts_of(score, 0.0, NONE, (500, 5000), [])
-    after = expected_score.parts_of(score, 0.0, NONE, (500, 5000), [-0.04])
+    before = leaderboard.parts_of(score, 0.0, NONE, (500, 5000), [])
+    after = leaderboard.parts_of(score, 0.0, NONE, (500, 5000), [-0.04])
     assert before[0][0] == pytest.approx(0.9)
     assert 0.86 < after[0][0] < 0.88  # most of the way
     assert after[0][0] < after[1][0] < 0.9  # the private images are others
@@ -212,16 +212,16 @@ def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
 
 def test_choosing_flatters_and_estimates_under_shift_widen():
     score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64), groups=None)
-    plain, chosen = (expected_score.parts_of(score, by, NONE, (300, 700), [])[1] for by in (0.0, -0.01))
+    plain, chosen = (leaderboard.parts_of(score, by, NONE, (300, 700), [])[1] for by in (0.0, -0.01))
     assert chosen[0] == pytest.approx(plain[0] - 0.01)
-    shifted = expected_score.parts_of(score, 0.0, (error_under(0.8), {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
+    shifted = leaderboard.parts_of(score, 0.0, (error_under(0.8), {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
     assert shifted[0] == pytest.approx(0.75)
     assert shifted[2] - shifted[1] > plain[2] - plain[1]
     assert error_under(0.5) == 0 < error_under(0.7) < error_under(0.99) <= 0.3
-    corrected = expected_score.parts_of(score, -0.01, (error_under(0.8), {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
+    corrected = leaderboard.parts_of(score, -0.01, (error_under(0.8), {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
     assert corrected[0] == pytest.approx(0.74)  # choosing flatters what the estimates start from too
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64), groups=None)
-    assert expected_score.parts_of(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
+    assert leaderboard.parts_of(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
 
 
 def test_it_is_told_where_the_run_ends_and_kept(finished):

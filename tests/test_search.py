@@ -6,7 +6,9 @@ import re
 import signal
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -20,6 +22,9 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
+from featherweight.runs import selection
+from featherweight.runs.expected_score import Expected
+from featherweight.runs.run import Run
 from featherweight.schema import OneOf
 from featherweight.search import outcome, space, trial_answers, trials
 from featherweight.search import study as studies
@@ -208,7 +213,9 @@ def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_o
     seen, scored = [], []
     views, judge = trials.predictions.views, trials.judge
     monkeypatch.setattr(trials.predictions, "views", lambda *what: seen.append(what) or views(*what))
-    monkeypatch.setattr(trials, "judge", lambda *what, groups: scored.append(groups) or judge(*what, groups=groups))
+    monkeypatch.setattr(
+        trials, "judge", lambda *what, groups, **of: scored.append(groups) or judge(*what, groups=groups, **of)
+    )
     assert main.main(["search", "quick", "--competition", "tens", "--trials", "2"]) == 0
     of_candidates = [(recipe.image.mirror, competition.image.mirror) for recipe, competition in seen if recipe.image]
     assert of_candidates
@@ -549,13 +556,39 @@ def test_the_best_of_many_guessing_trials_flatters_by_what_it_is_above_chance(tm
     probs = [random.random((200, 2)) for _ in range(20)]
     probs.sort(key=lambda each: -(each.argmax(1) == labels).mean())
     folders = [tmp_path / str(number) for number in range(20)]
+    held = SimpleNamespace(ids=[str(number) for number in range(200)], labels=labels)
     for folder, each in zip(folders, probs, strict=True):
         folder.mkdir()
-        trial_answers.store(folder, each, labels, None)
+        trial_answers.store(folder, each, held, None)
     best = (probs[0].argmax(1) == labels).mean() - 0.5
-    assert trial_answers.optimism(folders, accuracy) == pytest.approx(best, abs=0.03)
+
+    def optimism():
+        return trial_answers.chosen(folders, accuracy, "coins").optimism
+
+    assert optimism() == pytest.approx(best, abs=0.03)
     (folders[5] / trial_answers.FILE).unlink()  # trained on another machine
-    trial_answers.store(folders[6], probs[6][:50], labels[:50], np.arange(50) // 2)  # other images
-    assert trial_answers.optimism(folders, accuracy) == pytest.approx(best, abs=0.03)
+    fewer = SimpleNamespace(ids=held.ids[:50], labels=labels[:50])
+    trial_answers.store(folders[6], probs[6][:50], fewer, np.arange(50) // 2)  # other images
+    assert optimism() == pytest.approx(best, abs=0.03)
     (folders[0] / trial_answers.FILE).write_bytes(b"x")
-    assert trial_answers.optimism(folders, accuracy) is None
+    assert trial_answers.chosen(folders, accuracy, "coins") is None
+
+
+def test_the_bias_of_a_search_is_subtracted_from_what_its_recipe_is_expected_to_score(home):
+    few = QUICK.replace("split.subset: 200", "split.subset: 200, split.holdout: 40")
+    write(home, few + "pruner: none\n" + KEYS)
+    assert main.main(["search", "quick", "--trials", "6"]) == 0
+    stored = selection.Chosen.read("quick")
+    assert stored.compared == len(pd.read_csv(home / "studies" / "quick" / "trials.csv").dropna(subset="score"))
+    stored = replace(stored, optimism=0.03)
+    stored.store(home / "studies" / "quick")
+    words = ["quick", "--no-report", "--set", "train.epochs=1", "--set", "split.subset=200"]
+    assert main.main([*words, "--name", "same", "--set", "split.holdout=40"]) == 0
+    assert main.main([*words, "--name", "other", "--set", "split.holdout=41"]) == 0
+    same, other = (Expected.read(Run.find(name)) for name in ("same", "other"))
+    assert (same.optimism, same.compared) == (0.03, stored.compared)
+    assert (other.optimism, other.compared) == (0.0, 1)
+    assert (
+        "selecting the best of 6 models on this validation set biases the score by 3.00 points (subtracted)"
+        in same.details
+    )

@@ -20,7 +20,8 @@ from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups
 from featherweight.errors import UserError, count_of
 from featherweight.evaluation.class_metrics import Answers
-from featherweight.evaluation.metrics import Score, judge, metric_of
+from featherweight.evaluation.metrics import Score, metric_of
+from featherweight.evaluation.stratification import judge
 from featherweight.runs import fitted, groups
 from featherweight.runs.metadata import DELETE_TO_CONTINUE, SplitIds, read_record
 from featherweight.runs.run import Run
@@ -107,6 +108,16 @@ def split(run: Run, data: Data) -> Packs:
     return _stored(run, packs, data, found)
 
 
+def labelled(run: Run) -> int | None:
+    """Return the number of labelled images that a run's, or its members', parts were divided from class by class; None
+    if a validation part came with the data.
+    """
+    if run.competition.load().valid is not None and run.recipe.split.folds is None:
+        return None
+    parts = [run.split, *(member.split for member, _ in run.weighted_models)]
+    return len({id for part in parts for ids in (part.train, part.holdout, part.test) for id in ids})
+
+
 def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
     """Return in words what related images spoil, and True [N] for the held-out images that have related ones in
     training.
@@ -155,7 +166,9 @@ def score_without(run: Run, ids: Sequence[str], labels: Answers, related: NDArra
     answered = answers if metric_of(run.competition.metric).input_kind == "answers" else probs.astype(np.float64)
     group = run.groups(ids)
     left_groups = None if group is None else group[~related]
-    return judge(run.competition.metric, answered[~related], labels[~related], groups=left_groups)
+    metric, whole = run.competition.metric, labelled(run)
+    left = None if whole is None else round(whole * (~related).mean())
+    return judge(metric, answered[~related], labels[~related], groups=left_groups, labelled=left)
 
 
 def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic
 from featherweight.errors import count_of
-from featherweight.evaluation import intervals
+from featherweight.evaluation import leaderboard
 from featherweight.evaluation.metrics import Metric, Score, metric_by_name
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.runs import query, selection, stored_probs, without_labels
@@ -30,7 +29,7 @@ from featherweight.runs.run import Run
 from featherweight.runs.without_labels import Shift, error_under
 
 GAIN_ERROR = 0.5  # standard deviation of the gain of a mean of folds, relative to it
-REPEATED = 0.25  # share of the variance of a gap that differs between two runs on the same images
+SAID = 0.05  # of the range: a smaller bias is not worth a word in the summary
 SHOWN = 0.005  # of a bias in the metric's shown unit: less is 0.00
 FEWEST = 10  # images held out; resamples of fewer often leave none to score
 
@@ -71,6 +70,9 @@ class Expected:
             f"{part} {self.of.shown(low)} to {self.of.shown(high)} ({count_of(images, 'image')})"
             for part, (_, low, high, images) in (("public", self.public), ("private", self.private))
         ]
+        _, low, high, _ = self.private
+        if self.bias > SAID * (high - low):
+            parts.append(f"{self.of.number(self.bias)} {self.of.unit} of bias subtracted")
         return ", ".join(parts) + (", shifted" if self.shifted else "")
 
     @property
@@ -84,23 +86,22 @@ class Expected:
         if self.folds > 1:
             gain = f"{self.of.number(self.of.sign * self.fold_gain, '+')} {self.of.unit}"
             lines.append(f"the mean of {self.folds} folds against one of them: {gain} (added)")
-        if self.compared > 1:
-            bias = f"selecting the best of {self.compared} runs on this validation set biases its score by "
-            lines.append(bias + f"{self.of.number(self.optimism)} {self.of.unit} (subtracted)")
-        if self.epochs > 1:
-            bias = f"selecting the best of {self.epochs} epochs biases the score by "
-            lines.append(bias + f"{self.of.number(self.by_epoch)} {self.of.unit} (subtracted)")
-        if abs(self.by_stratification) * self.of.scale >= SHOWN:
-            bias = "few images per class: a holdout with their training frequencies biases the score by "
-            lines.append(bias + f"{self.of.number(self.by_stratification)} {self.of.unit} (subtracted)")
+        few = abs(self.by_stratification) * self.of.scale >= SHOWN
+        for said, why, bias in (
+            (self.compared > 1, f"selecting the best of {self.compared} models on this validation set", self.optimism),
+            (self.epochs > 1, f"selecting the best of {self.epochs} epochs", self.by_epoch),
+            (few, "few images per class: a holdout with their training frequencies", self.by_stratification),
+        ):
+            if said:
+                lines.append(f"{why} biases the score by {self.of.number(bias)} {self.of.unit} (subtracted)")
         if self.auc is not None:
-            low, high = f"{self.auc[1]:.2f}", f"{self.auc[2]:.2f}"
             shift = "the images to predict differ from those held out" if self.shifted else "no shift is seen"
-            lines.append(f"{shift}: a classifier tells them apart with an AUC of {self.auc[0]:.2f} ({low} to {high})")
+            auc = "{:.2f} ({:.2f} to {:.2f})".format(*self.auc)
+            lines.append(f"{shift}: a classifier tells them apart with an AUC of {auc}")
         if self.estimates:
             each = ", ".join(f"{name} {self.of.shown(value)}" for name, value in self.estimates.items())
-            within = f"used, within {self.of.number(self.shift_error)} {self.of.unit}"
-            used = within if self.shifted else "not used: no shift"
+            within = f"within {self.of.number(self.shift_error)} {self.of.unit}"
+            used = f"used, {within}" if self.shifted else "not used: no shift"
             lines.append(f"without labels: {each} ({used})")
         if self.learned_from:
             came = f"{self.of.number(self.learned, '+')} {self.of.unit}"
@@ -114,9 +115,14 @@ class Expected:
         return self.error if self.error is not None else error_under(self.auc[0] if self.auc else 0.5)
 
     @property
+    def bias(self) -> float:
+        """By how much too good the holdout's score is expected to be."""
+        return self.optimism + self.by_epoch + self.by_stratification
+
+    @property
     def correction(self) -> float:
         """By how much better than the holdout's score the truth is expected to be, apart from shift and luck."""
-        return self.fold_gain - self.optimism - self.by_epoch - self.by_stratification
+        return self.fold_gain - self.bias
 
     @classmethod
     def read(cls, run: Run) -> Expected | None:
@@ -193,9 +199,8 @@ def updated(run: Run) -> Expected | None:
     label_of = {id: label for pack in packs for id, label in zip(pack.ids, pack.labels, strict=True)}
     if not set(run.split.holdout) <= set(label_of):  # today's images are others: the stored expectation holds
         return stored
-    return _adjusted_by_other_runs(
-        run, stored.start or run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), stored
-    )
+    labels = np.array([label_of[id] for id in run.split.holdout])
+    return _adjusted_by_other_runs(run, stored.start or run.result.holdout, labels, stored)
 
 
 def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen: Expected) -> Expected:
@@ -214,62 +219,9 @@ def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen
         learned=float(np.mean(gaps)) if gaps else 0.0,
     )
     doubt = math.hypot(seen.shift_error if seen.shifted else 0.0, GAIN_ERROR * seen.fold_gain)
-    shift = doubt, seen.estimates if seen.shifted else {}
-    parts = parts_of(holdout, seen.correction, shift, (seen.public[3], seen.private[3]), gaps)
-    return replace(seen, public=parts[0], private=parts[1])
-
-
-def parts_of(
-    holdout: Score,
-    correction: float,
-    shift: tuple[float, dict[str, float]],
-    sizes: tuple[int, int],
-    gaps: Sequence[float],
-) -> list[tuple[float, float, float, int]]:
-    """Return the expected score of each part of the leaderboard, the ends of its interval, and its number of images.
-
-    `correction` is added to the score (a positive one makes it better). `shift` are the standard deviation that a shift
-    or the mean of folds adds, and the estimates under a shift; none if none is seen. The variances of the holdout, of
-    the part and of these add. Earlier gaps between public and holdout scores move the expectation as far as
-    errors that runs on the same images share explain them (normal prior, normal likelihood), and reduce the variance
-    accordingly.
-    """
-    own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
-    doubt, estimates = shift
-    common = own + doubt**2
-    # Earlier public scores are better evidence than estimates.
-    seen = float(np.mean(list(estimates.values()))) if estimates and not gaps else holdout.value
-    centre = seen + holdout.of.sign * correction
-    gap_variance = common + own * holdout.count / max(sizes[0], 1)
-    weight = len(gaps) / (len(gaps) + REPEATED) if gaps and gap_variance > 0 else 0.0
-    of_private = weight * common / gap_variance if gap_variance > 0 else 0.0
-    gap, left = float(np.mean(gaps)) if gaps else 0.0, max(1 - weight, REPEATED)
-    public = _ends(holdout, centre + weight * gap, common * left, sizes[0] / left)
-    private = _ends(holdout, centre + of_private * gap, common * max(1 - of_private, REPEATED), sizes[1])
-    return [(*public, sizes[0]), (*private, sizes[1])]
-
-
-def _ends(holdout: Score, centre: float, variance: float, images: float) -> tuple[float, float, float]:
-    """Return the expectation and the interval's ends for a part of `images` images if the truth is at `centre` with
-    this variance.
-
-    A loss is as skewed as on the holdout. A share is that of the effective number of independent images, which is the
-    same fraction of all as on the holdout.
-    """
-    metric, images = holdout.of, max(images, 1)
-    own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
-    if metric.lower_is_better:
-        centre = max(centre, 0.0)
-        wider = math.sqrt((variance + own * holdout.count / images) / own) if own > 0 else 1.0
-        below, above = wider * (holdout.value - holdout.low), wider * (holdout.high - holdout.value)
-        return centre, max(centre - below, 0.0), centre + above
-    low, high = metric.span
-    size = high - low
-    seen, share = (float(np.clip((value - low) / size, 0, 1)) for value in (holdout.value, centre))
-    independent = intervals.effective_sample_size(seen, own / size**2, holdout.count)
-    behind = intervals.effective_sample_size(share, variance / size**2, independent)
-    ends = intervals.predictive_interval(share, behind, images * independent / holdout.count)
-    return low + share * size, low + ends[0] * size, low + ends[1] * size
+    shift, sizes = (doubt, seen.estimates if seen.shifted else {}), (seen.public[3], seen.private[3])
+    public, private = leaderboard.parts_of(holdout, seen.correction, shift, sizes, gaps)
+    return replace(seen, public=public, private=private)
 
 
 def _gaps(run: Run) -> list[float]:

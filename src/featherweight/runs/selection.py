@@ -1,21 +1,27 @@
-"""Bias (optimism) of the holdout's score: by selecting the best of several runs or epochs, and by stratification."""
+"""Bias (optimism) of the holdout's score: by selecting the best of several runs, trials of a search or epochs, and by
+stratification.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight import atomic, paths
 from featherweight.errors import UserError
-from featherweight.evaluation import bootstrap, decisions
+from featherweight.evaluation import bootstrap, decisions, stratification
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
-from featherweight.evaluation.stratification import population_weights
-from featherweight.runs import fitted, query, stored_probs
-from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json
+from featherweight.runs import division, fitted, query, stored_probs
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json, read_record
 from featherweight.runs.run import Run
 from featherweight.schema import Choice
 from featherweight.training.early_stopping import values
@@ -25,14 +31,42 @@ MOST_RUNS = 30  # only the latest runs enter the estimate of selection bias
 RESAMPLES = 200
 
 
-def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
-    """Return the optimism of the best run on this holdout, and the number of runs compared; 0 for any other run.
+@dataclass(frozen=True)
+class Chosen:
+    """The `optimism` of the best of the `compared` trials of a search, in its study's folder: the runs of its recipe
+    are of a recipe that their holdout has chosen. `holdout` is the `digest` of the images.
+    """
 
-    Fitted decision rules are left out. A greedy soup brings the optimism of its own selection (`soup.json`).
+    competition: str
+    holdout: str
+    optimism: float
+    compared: int
+
+    def store(self, study: Path) -> None:
+        """Write it into the study's folder."""
+        atomic.write_text(study / "chosen.json", json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, study: str) -> Chosen | None:
+        """Read it from the folder of the study of that name; None if there is none."""
+        path = paths.studies() / study / "chosen.json"
+        return read_record(path, cls, DELETE_TO_CONTINUE) if path.is_file() else None
+
+
+def digest(ids: Sequence[str]) -> str:
+    """Return a digest of the ids of images, which tells whether two parts are the same."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
+    """Return the optimism of the best run on this holdout, and the number of models compared; 0 for any other run.
+
+    Fitted decision rules are left out. A greedy soup, and a recipe that a search has found, bring the optimism of their
+    own selection.
     """
     others = [other for other in on_the_same_images(run) if other.name != run.name][-MOST_RUNS:]
     competition = run.competition
-    inside, tried = _inside_soup(run)
+    inside, tried = max(_inside_soup(run), of_search(run))
     if not others:
         return inside, tried
     metric = metric_of(competition.metric)
@@ -85,6 +119,22 @@ def _inside_soup(run: Run) -> tuple[float, int]:
         return float(about.get("optimism", 0.0)), int(about.get("compared", 1))
 
 
+def of_search(run: Run) -> tuple[float, int]:
+    """Return the optimism of the search that has chosen a run's recipe on the images that the run holds out, and the
+    number of its trials; (0, 1) for any other run. The mean of models has the mean of theirs.
+
+    It is that of the trial itself; a run of another seed or of more epochs shares a part of it, so this is an upper
+    bound.
+    """
+    optimism, compared = 0.0, 1
+    for member, weight in run.weighted_models:
+        chosen = Chosen.read(member.recipe_name)
+        here = chosen and (chosen.competition, chosen.holdout) == (run.competition_name, digest(run.split.holdout))
+        if chosen and here:
+            optimism, compared = optimism + weight * chosen.optimism, max(compared, chosen.compared)
+    return optimism, compared
+
+
 def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
     """Return the optimism of an epoch that was selected on the holdout, and the number of epochs; 0 if none was
     selected.
@@ -109,18 +159,12 @@ def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
 
 def of_stratification(run: Run, labels: NDArray[Any]) -> float:
     """Return by how much better a stratified holdout scores because it has the class frequencies of the training
-    images: see `stratification`. 0 for sets of classes, and for a validation part that came with the data.
+    images: see `stratification.bias`.
     """
-    if labels.ndim > 1 or (run.competition.load().valid is not None and run.recipe.split.folds is None):
-        return 0.0
-    labelled = {id for member, _ in run.weighted_models for id in member.split.train}.union(run.split.holdout)
-    images = bootstrap.independent(len(labels), run.groups(run.split.holdout)) * len(labelled) / len(labels)
-    metric, keys = metric_of(run.competition.metric), run.competition.metric.arguments
+    metric, related = run.competition.metric, run.groups(run.split.holdout)
     probs, answers = fitted.cross_fitted(run, run.probs("holdout"), labels)
-    judged = answers if metric.input_kind == "answers" else probs.astype(np.float64)
-    weights = np.stack([np.ones(len(labels)), population_weights(labels, images)])
-    as_held, as_drawn = metric.weighted(judged, labels, weights, **keys)
-    return float(metric.sign * (as_held - as_drawn))
+    judged = answers if metric_of(metric).input_kind == "answers" else probs.astype(np.float64)
+    return stratification.bias(metric, judged, labels, groups=related, labelled=division.labelled(run))
 
 
 def on_the_same_images(run: Run) -> list[Run]:

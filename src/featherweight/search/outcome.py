@@ -94,7 +94,7 @@ def refuse_if_not_ours(path: Path, name: str) -> None:
 
 def write_best(study: Study, space: SearchSpace, competition: str, path: Path, choice: Choice, folder: Path) -> str:
     """Write the best candidate as a recipe with the keys that differ from the base; return its score in words, with the
-    bias of the selection.
+    bias of the selection, which is stored for the runs of the recipe.
 
     Keys that the space sets to make trials short have the base's values. `folder` is the study's.
     """
@@ -105,8 +105,12 @@ def write_best(study: Study, space: SearchSpace, competition: str, path: Path, c
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     trials.sort(key=lambda trial: -metric.sign * (trial.value or 0.0))
     folders = [folder / "trials" / str(candidate(study, trial)) for trial in trials]
-    bias = trial_answers.optimism(folders, choice)
-    biased = "is biased" if bias is None else f"is too good by about {metric.number(bias)} {metric.unit}"
+    chosen = trial_answers.chosen(folders, choice, competition)
+    if chosen is None:
+        biased = "is biased"
+    else:
+        biased = f"is too good by about {metric.number(chosen.optimism)} {metric.unit}"
+        chosen.store(folder)
     selected = f"the best of {len(trials)} finished trials on one holdout, so it {biased}"
     head = (
         f"# {best.user_attrs['parameters']:,} parameters. Holdout {value} on {competition} after {best.last_step} "

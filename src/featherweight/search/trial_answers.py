@@ -11,30 +11,33 @@ from zipfile import BadZipFile
 import numpy as np
 
 from featherweight import atomic
+from featherweight.data.pack import LabelledPack
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.runs import selection
+from featherweight.runs.selection import Chosen
 from featherweight.schema import Choice
 
 FILE = "answers.npz"
 
 
-def store(folder: Path, judged: Answers, labels: Answers, groups: Groups | None) -> None:
+def store(folder: Path, judged: Answers, holdout: LabelledPack, groups: Groups | None) -> None:
     """Store what a trial of a search is scored by, in its folder: its answers or probabilities, the true classes and
-    the groups of related images (an empty array without any).
+    the groups of related images (an empty array without any), and the digest of the images' ids.
     """
     buffer = io.BytesIO()
     kept = judged.astype(np.float32) if judged.dtype.kind == "f" else judged
     related = np.empty(0, np.int64) if groups is None else groups
-    np.savez_compressed(buffer, judged=kept, labels=labels, groups=related)
+    ids = np.array(selection.digest(holdout.ids))
+    np.savez_compressed(buffer, judged=kept, labels=holdout.labels, groups=related, holdout=ids)
     atomic.write_bytes(folder / FILE, buffer.getvalue())
 
 
-def optimism(folders: Sequence[Path], choice: Choice) -> float | None:
+def chosen(folders: Sequence[Path], choice: Choice, competition: str) -> Chosen | None:
     """Return the optimism of the first of a search's trials, the best one, by what they have stored in their folders;
     None if its file is not here, as when another machine has trained it.
 
-    The best trials count, of those that held out the same images.
+    The best trials count, of those that held out the same images of that `competition`.
     """
     stored: list[dict[str, Any]] = []
     for folder in folders[: selection.MOST_RUNS]:
@@ -48,4 +51,5 @@ def optimism(folders: Sequence[Path], choice: Choice) -> float | None:
     alike = [each["judged"] for each in stored if np.array_equal(each["labels"], first["labels"])]
     as_scored = [each.astype(np.float64) if each.dtype.kind == "f" else each for each in alike]
     groups = first["groups"] if len(first["groups"]) else None
-    return selection.of_the_best(as_scored, first["labels"], choice, groups=groups)
+    optimism = selection.of_the_best(as_scored, first["labels"], choice, groups=groups)
+    return Chosen(competition, str(first.get("holdout", "")), optimism, len(folders))

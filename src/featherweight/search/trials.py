@@ -24,7 +24,8 @@ from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
-from featherweight.evaluation.metrics import Score, judge
+from featherweight.evaluation.metrics import Score
+from featherweight.evaluation.stratification import judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
 from featherweight.runs.metadata import Metadata
@@ -180,15 +181,16 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
 
     done = trained(search, recipe, folder, report)
     judged, labels, groups = done.judged(search.device), done.holdout.labels, done.groups
-    trial_answers.store(folder, judged, labels, groups)
-    return judge(search.competition.metric, judged, labels, groups=groups)
+    trial_answers.store(folder, judged, done.holdout, groups)
+    return judge(search.competition.metric, judged, labels, groups=groups, labelled=done.labelled)
 
 
 @dataclass(frozen=True)
 class Trained:
     """A trained candidate, the competition as its recipe sees it, and the held-out images.
 
-    `groups` int64 [N]: held-out images with the same number are related; None if none are.
+    `groups` int64 [N]: held-out images with the same number are related; None if none are. `labelled`: the number of
+    images they were split off from class by class; None if they came with the data.
     """
 
     recipe: Recipe
@@ -196,6 +198,7 @@ class Trained:
     model: Classifier
     holdout: LabelledPack
     groups: Groups | None
+    labelled: int | None
 
     def judged(self, device: Runtime) -> Answers:
         """Return its answers or probabilities of the holdout, as a run of its recipe is scored by."""
@@ -211,14 +214,17 @@ def trained(
     competition, data = search.seen_by(recipe)
     run = Run(folder, recipe, competition, Metadata(search.space.file.base, search.competition_name))
     known = parts.labelled_groups(competition, data)
-    train, holdout, _ = parts.divide_knowing(recipe.split, competition, data, known if recipe.split.grouped else None)
+    related = known if recipe.split.grouped else None
+    train, holdout, test = parts.divide_knowing(recipe.split, competition, data, related)
+    came_divided = data.valid is not None and recipe.split.folds is None
+    labelled = None if came_divided else len(train) + len(holdout) + len(test or [])
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
         model = pipeline.train_model(run, train, holdout, search.device, watching)
     place = {id: place for place, id in enumerate(id for part in data.labelled for id in part.ids)}
     groups = known.group[[place[id] for id in holdout.ids]]
-    related = len(np.unique(groups)) < len(groups)
-    return Trained(recipe, competition, model, holdout, groups if related else None)
+    together = groups if len(np.unique(groups)) < len(groups) else None
+    return Trained(recipe, competition, model, holdout, together, labelled)
 
 
 def _best(study: Study) -> float | None:
