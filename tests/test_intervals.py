@@ -12,8 +12,9 @@ from featherweight.config import load_competition
 from featherweight.evaluation import bootstrap, intervals, jackknife, stratification
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.class_metrics import Mean
-from featherweight.evaluation.metrics import METRICS
+from featherweight.evaluation.metrics import METRICS, judge
 from featherweight.runs import selection
+from featherweight.schema import OneOf
 
 DIGITS = load_competition("digits")
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -188,6 +189,7 @@ def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
                 split=SimpleNamespace(holdout=list(range(len(rows)))),
                 temperature=tmp_path / "none",
                 folder=tmp_path,
+                weighted_models=[],
                 probs=lambda part, probs=probs: probs[rows],
                 groups=lambda ids: rows if related else None,
             )
@@ -217,6 +219,29 @@ def test_of_thousands_of_classes_parts_are_left_out_and_the_interval_stays(monke
     for one, metric in zip(of_cells, ("macro_f1", "matthews"), strict=True):
         parts = METRICS[metric](answers, true, groups=None)
         assert parts.high - parts.low == pytest.approx(one.high - one.low, rel=0.15)
+
+
+def test_an_interval_of_few_images_per_class_reaches_as_far_as_stratification_flatters():
+    """Recall follows the training images. Equally large classes, and many images, have the plain interval."""
+    accuracy = DIGITS.metric
+
+    def judged(counts, labelled):
+        held = np.repeat(np.arange(4), counts)
+        answers = np.where(np.concatenate([np.arange(n) < n * n // max(counts) for n in counts]), held, 4)
+        as_drawn = judge(accuracy, answers, held, groups=None)
+        return as_drawn, stratification.judge(accuracy, answers, held, groups=None, labelled=labelled)
+
+    plain, told = judged([8, 4, 2, 2], 30)
+    assert (told.value, told.high, told.count) == (plain.value, plain.high, plain.count)
+    assert 0.05 < plain.low - told.low < plain.value - np.mean([1, 0.5, 0, 0])
+    for plain, told in (judged([4, 4, 4, 4], 30), judged([8, 4, 2, 2], None), judged([800, 400, 200, 200], 5300)):
+        assert told == plain
+    loss = OneOf(METRICS).validate("log_loss")
+    held, probs = np.repeat([0, 1], [12, 6]), np.repeat([[0.9, 0.1], [0.7, 0.3]], [12, 6], axis=0)
+    plain = judge(loss, probs, held, groups=None)
+    told = stratification.judge(loss, probs, held, groups=None, labelled=18)
+    assert told.low == plain.low
+    assert told.high > plain.high + 0.05
 
 
 def test_a_stratified_holdout_of_few_images_flatters_and_weights_of_the_population_do_not():

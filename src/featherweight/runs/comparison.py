@@ -14,8 +14,9 @@ from featherweight import paths, plotting
 from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError, count_of
-from featherweight.evaluation.metrics import METRICS, judge, metric_of, spoken
-from featherweight.runs import fitted, ledger, query, stored_probs
+from featherweight.evaluation.metrics import METRICS, metric_of, spoken
+from featherweight.evaluation.stratification import judge
+from featherweight.runs import division, fitted, ledger, query, stored_probs
 from featherweight.runs.paired_tests import HoldoutPredictions, against_each, over_seeds
 from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
@@ -97,7 +98,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     if len(runs) < 2:
         raise UserError(f"these are all the same run, {runs[0].name}; compare needs at least two different runs")
     answered = holdout_predictions(runs)
-    metric = runs[0].competition.metric
+    metric, labelled = runs[0].competition.metric, division.labelled(runs[0])
     rows = pd.DataFrame(
         [
             {
@@ -106,7 +107,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
                 "seed": run.recipe.seed,
                 "started": run.metadata.started,
                 "reported": run.members[0] if run.is_ensemble else each.name,
-                **_scores(metric, each),
+                **_scores(metric, each, labelled),
             }
             for run, label, each in zip(runs, _labels(runs), answered, strict=True)
         ]
@@ -123,11 +124,13 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 
 
-def _scores(metric: Choice, answered: HoldoutPredictions) -> dict[str, float]:
-    """Return the score by each metric's name, and the ends of its 95 % interval as `_low` and `_high`."""
+def _scores(metric: Choice, answered: HoldoutPredictions, labelled: int | None) -> dict[str, float]:
+    """Return the score by each metric's name, and the ends of its 95 % interval as `_low` and `_high`; see
+    `stratification.judge` for `labelled`.
+    """
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
     scores = {
-        name: judge(choice, answered.judged_by(choice), answered.labels, groups=answered.groups)
+        name: judge(choice, answered.judged_by(choice), answered.labels, groups=answered.groups, labelled=labelled)
         for name, choice in named.items()
     }
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}

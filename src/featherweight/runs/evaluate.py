@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from featherweight import budget, submission
 from featherweight.budget import BudgetCheck
 from featherweight.data.listing import Label
+from featherweight.evaluation import stratification
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.evaluation.unlabelled import DomainFeatures
@@ -37,7 +38,12 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers) -> Score:
         answers = fitted.decision(run)(probs)
     submission.write(path, form, ids, probs, answers)
     known: dict[str, Label] = dict(zip(ids, names_of(labels, competition.classes), strict=True))
-    return submission.score(path, form, known, competition, groups=run.groups(form.images))
+    score = submission.score(path, form, known, competition, groups=run.groups(form.images))
+    judged = answers if score.of.input_kind == "answers" else probs.astype(np.float64)
+    bias = stratification.bias(
+        competition.metric, judged, labels, groups=run.groups(ids), labelled=division.labelled(run)
+    )
+    return stratification.widened(score, bias)
 
 
 def write_submission(run: Run, ids: Sequence[str]) -> Score | None:

@@ -10,8 +10,9 @@ from featherweight import paths
 from featherweight.console import duration, say
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
-from featherweight.evaluation.metrics import Metric, judge
-from featherweight.runs import ensemble, groups, pipeline
+from featherweight.evaluation.metrics import Metric
+from featherweight.evaluation.stratification import judge
+from featherweight.runs import division, ensemble, groups, pipeline
 from featherweight.runs.metadata import PARTS
 from featherweight.runs.request import RunRequest
 from featherweight.runs.result import Result
@@ -76,7 +77,7 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric
     related = groups.of((run.folder for run in runs), held.ids)
     judged = decisions.judged(runs[0].competition.target, metric, held.probs, held.labels, groups=related)
-    score = judge(metric, judged, held.labels, groups=related)
+    score = judge(metric, judged, held.labels, groups=related, labelled=division.labelled(runs[0]))
     folds = [result.holdout.value for _, result in done]
     lines = [
         f"{len(done)} folds",
