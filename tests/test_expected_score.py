@@ -10,7 +10,7 @@ import pytest
 
 from featherweight.cli.main import main
 from featherweight.config import load_recipe
-from featherweight.evaluation import intervals, leaderboard, unlabelled
+from featherweight.evaluation import intervals, leaderboard, stratification, unlabelled
 from featherweight.evaluation.metrics import METRICS, Score
 from featherweight.runs import evaluate, expected_score, query, selection, without_labels
 from featherweight.runs.expected_score import Expected
@@ -328,7 +328,7 @@ def test_the_frequencies_of_the_classes_are_as_certain_as_all_labelled_images_ma
     monkeypatch.setenv("FEATHERWEIGHT_HOME", str(finished))
     run, asked = Run.find("first"), []
     monkeypatch.setattr(
-        selection, "population_weights", lambda labels, images: asked.append(images) or np.ones(len(labels))
+        stratification, "population_weights", lambda labels, images: asked.append(images) or np.ones(len(labels))
     )
     assert selection.of_stratification(run, true_labels(run)) == 0
     assert asked == [pytest.approx(len(run.split.train) + len(run.split.holdout))]

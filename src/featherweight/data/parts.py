@@ -35,6 +35,11 @@ def divide(wanted: Split, competition: Competition, data: Data) -> Packs:
     return divide_knowing(wanted, competition, data, labelled_groups(competition, data) if wanted.grouped else None)
 
 
+def provided_holdout(wanted: Split, data: Data) -> LabelledPack | None:
+    """Return the validation part that came with the data, if it is what is held out: unless the recipe uses folds."""
+    return data.valid if wanted.folds is None else None
+
+
 def divide_knowing(wanted: Split, competition: Competition, data: Data, known: ImageGroups | None) -> Packs:
     """As `divide`, with the groups of related images given; None ignores them."""
     train = data.train
@@ -42,10 +47,10 @@ def divide_knowing(wanted: Split, competition: Competition, data: Data, known: I
     if wanted.subset is not None and wanted.subset < len(train):
         places = sample(train.ids, _labels(train), wanted.subset, wanted.seed)
         train, together = train.take(places), None if together is None else together[places]
-    if data.valid is not None and wanted.folds is None:
+    if (valid := provided_holdout(wanted, data)) is not None:
         if wanted.test is not None:
             raise UserError("split.test: a validation part came with the data, and is held out; leave split.test out")
-        return train, data.valid, None
+        return train, valid, None
     labels, groups, seed = _labels(train), declared(competition, train), wanted.seed + 1
     if groups is not None and together is not None:
         first: dict[int, str] = {}  # copies join groups that were declared apart; others keep their names

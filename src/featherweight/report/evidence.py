@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featherweight import budget
 from featherweight.data.pack import Data, LabelledPack
+from featherweight.data.parts import provided_holdout
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.label_noise import label_noise
@@ -128,7 +129,7 @@ def gather(run: Run) -> Evidence:
         tested=len(data.predict) if data.predict else 0,
         findings=findings,
         near=near,
-        came_divided=data.valid is not None and run.recipe.split.folds is None,
+        came_divided=provided_holdout(run.recipe.split, data) is not None,
     )
 
 

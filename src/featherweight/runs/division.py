@@ -17,7 +17,7 @@ from featherweight import atomic
 from featherweight.console import say
 from featherweight.data.image_groups import ImageGroups, disputes
 from featherweight.data.pack import Data, LabelledPack
-from featherweight.data.parts import Packs, divide_knowing, labelled_groups
+from featherweight.data.parts import Packs, divide_knowing, labelled_groups, provided_holdout
 from featherweight.errors import UserError, count_of
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
@@ -112,7 +112,7 @@ def labelled(run: Run) -> int | None:
     """Return the number of labelled images that a run's, or its members', parts were divided from class by class; None
     if a validation part came with the data.
     """
-    if run.competition.load().valid is not None and run.recipe.split.folds is None:
+    if provided_holdout(run.recipe.split, run.competition.load()) is not None:
         return None
     parts = [run.split, *(member.split for member, _ in run.weighted_models)]
     return len({id for part in parts for ids in (part.train, part.holdout, part.test) for id in ids})
@@ -185,7 +185,7 @@ def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:
 def _as_stored(run: Run, data: Data) -> Packs:
     """Return the parts that a run was started with, whatever would be divided today."""
     wanted, stored = run.recipe.split, run.split
-    came_divided = data.valid if wanted.folds is None else None
+    came_divided = provided_holdout(wanted, data)
     place = {id: place for place, id in enumerate(data.train.ids)}
 
     def taken(ids: Sequence[str]) -> LabelledPack:

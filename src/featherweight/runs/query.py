@@ -23,7 +23,9 @@ from featherweight.runs import ledger
 from featherweight.runs.metadata import PARTS
 
 PUBLIC_SHARE = 0.3  # assumed share of the images to predict behind the public score; Kaggle's are 0.2 to 0.5
-RENAMED = {"split.kin": "split.grouped"}  # keys of recipes in rows of earlier versions
+# Keys of recipes in rows of earlier versions. Here no signature tells whose key it is, as where `schema.OTHER_NAMES` is
+# used: a densenet's model.growth is its own.
+RENAMED = {"split.kin": "split.grouped"}
 DIFFERENT = 8  # differing keys that are shown of a run
 CERTAIN = 2.576  # standard errors that chance exceeds in 1 of 100 cases
 

@@ -216,7 +216,7 @@ def trained(
     known = parts.labelled_groups(competition, data)
     related = known if recipe.split.grouped else None
     train, holdout, test = parts.divide_knowing(recipe.split, competition, data, related)
-    came_divided = data.valid is not None and recipe.split.folds is None
+    came_divided = parts.provided_holdout(recipe.split, data) is not None
     labelled = None if came_divided else len(train) + len(holdout) + len(test or [])
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
