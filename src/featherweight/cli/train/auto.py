@@ -7,6 +7,7 @@ same machine with the same number of threads.
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.planning.plan_file import write
     from featherweight.runs.request import RunRequest, refuse_name
 
+    # What a run would refuse at its start is refused before planning, which takes a while.
+    for place in (paths.home() / "plans", *(() if arguments.plan else (paths.runs(), paths.submissions()))):
+        paths.refuse_unwritable(place)
     if arguments.name is not None and not arguments.plan:
         refuse_name(arguments.name)
     competition = config.load_competition(arguments.competition)
@@ -55,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = write(plan, f"auto{minutes:.10g}m", short)
     print(f"the plan is stored in {path}")
     if arguments.plan:
-        print(f"next: ./run.sh {path} --competition {arguments.competition}")
+        print(f"next: ./run.sh {shlex.quote(str(path))} --competition {shlex.quote(arguments.competition)}")
         return 0
     recipe = config.load_recipe(str(path))
     task = RunRequest(
