@@ -55,7 +55,7 @@ def alike(*classes: str, each: int = 4) -> Counter[str]:
         (["{c}/{n}.png"], ("masks", "images"), "12 masks"),
     ],
 )
-def test_masks_beside_images_are_left_aside(tmp_path, names, train, said):
+def test_masks_beside_images_are_set_apart(tmp_path, names, train, said):
     draw(tmp_path / "x", *(name.replace("{c}", c) for c in train for name in names), each=6)
     if train == ("masks", "images"):
         with pytest.raises(UserError, match="6 images"):
@@ -98,20 +98,20 @@ TRAIN = [f"train/{name}/{{n}}.png" for name in "abc"]
          {"train": ["a", "b"], "valid": ["a", "b"], "test": ["?"]}, ""),
         ([f"seg_{part}/seg_{part}/{name}" for part in ("train", "test") for name in "ab"] + ["seg_pred/seg_pred"],
          {"train": ["a", "b"], "valid": ["a", "b"], "test": ["?"]}, ""),
-        (["train/a", "train/b", "extra/c"], {"train": ["a", "b"]}, "left aside: 4 images in extra/"),
+        (["train/a", "train/b", "extra/c"], {"train": ["a", "b"]}, "set apart: 4 images in extra/"),
         (["color/a", "color/b", "grayscale/a", "grayscale/b", "segmented/a", "segmented/b"], {"train": ["a", "b"]},
-         "left aside: grayscale/, segmented/: the classes of color/ in another form"),
+         "set apart: grayscale/, segmented/: the classes of color/ in another form"),
         ([f"{part}/{form}/{name}" for part in ("train", "test") for form in ("rgb", "nir") for name in "ab"],
          {"train": ["a", "b"], "test": ["a", "b"]}, "another form"),
         (["a/front", "a/side", "b/front", "b/side"], {"train": ["a", "a", "b", "b"]}, ""),
         ([*(f"aug/aug/{part}/{name}" for part in ("train", "valid") for name in "ab"), "test/test"],
          {"train": ["a", "b"], "valid": ["a", "b"], "test": ["?"]}, ""),
         (["cells", "blood", "cells_again/cells", "cells_again/blood"], {"train": ["blood", "cells"]},
-         "left aside: 8 images in cells_again/"),
+         "set apart: 8 images in cells_again/"),
         (["a/40X", "a/100X", "a/200X", "b/40X", "b/100X", "b/200X"], {"train": [*"aaabbb"]}, ""),
         (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], {"train": ["a", "a", "b", "b"]}, "are none"),
         (["Original Dataset/a", "Original Dataset/b", "Augmented Dataset/a", "Augmented Dataset/b"],
-         {"train": ["a", "b"]}, "left aside: Augmented Dataset/"),
+         {"train": ["a", "b"]}, "set apart: Augmented Dataset/"),
         ([f"{n}/{k}" for n in range(8863, 8870) for k in "01"], {"train": [*("01" * 7)]}, "are none"),
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
@@ -123,7 +123,7 @@ def test_which_folders_are_classes(tmp_path, names, wanted, said):
         part: sorted(4 * classes) for part, classes in wanted.items()
     }
     assert said in told
-    assert said.startswith("left") or "another form" in said or "left aside" not in told
+    assert said.startswith("set apart") or "another form" in said or "set apart" not in told
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_folders_that_may_be_no_classes_are_refused(tmp_path, names, message):
 
 
 @pytest.mark.parametrize("stray", ["cover.png", "train/cover.png", "train/a/../cover.png"])
-def test_a_stray_picture_is_left_aside(tmp_path, stray):
+def test_a_stray_picture_is_set_apart(tmp_path, stray):
     draw(tmp_path / "x", *TRAIN, "test/{n}.png", stray)
     counted, told = read(tmp_path)
     assert counted == {"train": alike("a", "b", "c"), "test": Counter({"?": 4})}
-    assert "left aside: 1 image beside the folders, as " in told
+    assert "set apart: 1 image beside the folders, as " in told
 
 
 def test_strays_beside_class_folders_without_parts(tmp_path):

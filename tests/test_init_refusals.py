@@ -10,6 +10,7 @@ import pytest
 from described_layouts import classes_of, described, refused, table
 from drawn_pictures import picture
 from featherweight.data.csv_file import read
+from featherweight.data.detect.scan import scan
 from featherweight.data.image import Image, decode
 from featherweight.describe.competition_file import init
 from featherweight.errors import UserError
@@ -96,7 +97,9 @@ def test_links_to_nothing_are_told(root):
         picture(root / f"{'ab'[n % 2]}/{n}.png")
     (root / "a/gone.png").symlink_to(root / "nowhere.png")
     report = init(root)
-    assert "links to files that are not there (1), as a/gone.png" in "\n".join(report.found)
+    told = "\n".join([*report.found, *report.assumed])
+    assert "links to files that are not there (1), as a/gone.png, not counted as images" in told
+    assert len(scan(root, root).images) == 6
 
 
 def test_another_id_in_the_sample_is_no_target(root):

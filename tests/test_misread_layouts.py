@@ -145,7 +145,7 @@ def test_a_label_table_wins_over_two_folders_of_images(root):
     table(root / "labels.csv", ["file", "species"], [[f"{n}.png", CLASSES[n % 3]] for n in range(6)])
     _, listing, told = described(root)
     assert classes_of(root, listing.train) == {f"images/{n}.png": CLASSES[n % 3] for n in range(6)}
-    assert "left aside: 12 images without a class in extra_images/" in told
+    assert "set apart: 12 images without a class in extra_images/" in told
 
 
 def test_folders_that_hold_data_are_no_classes(root):

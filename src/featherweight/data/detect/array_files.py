@@ -34,7 +34,7 @@ def idx(scan: Scan, hints: Hints) -> Detected | None:
         try:
             array = read_idx(path)
         except UserError as error:
-            aside.append(f"left aside: {error}")
+            aside.append(f"set apart: {error}")
             continue
         part = "test_" if re.search("test|t10k", path.name.lower()) else ""
         names.setdefault(part + ("labels" if array.ndim == 1 else "images"), path)
@@ -58,7 +58,7 @@ def pickles(scan: Scan, hints: Hints) -> Detected | None:
             content = read_pickle(path)
         except UserError as error:
             if path.suffix or "batch" in path.name:
-                aside.append(f"left aside: {error}")
+                aside.append(f"set apart: {error}")
             continue
         if {"label_names", "fine_label_names"} & set(content):
             named = path
@@ -92,7 +92,7 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
             for key, array in declared(path).items():
                 shapes[relative(path, root) + (f":{key}" if key else "")] = array.shape
         except UserError as error:
-            aside.append(f"left aside: {error}")
+            aside.append(f"set apart: {error}")
     for path in sorted(path for path in folder.rglob("*") if path.name.lower().endswith(HDF5) and path.is_file()):
         shapes |= {f"{relative(path, root)}:{key}": shape for key, shape in hdf5_shapes(path).items()}
     pictures = [name for name, shape in shapes.items() if len(shape) in (3, 4)]

@@ -101,7 +101,7 @@ class FolderDetector:
         self._tell_strange_classes()
         self._folders_within(sample)
         self._predict(asked if len(asked) > 1 else [test] if test is not None else [], sample)
-        self._leave_aside([name for name in beside if not related(name, (valid, test, *asked))])
+        self._set_apart([name for name in beside if not related(name, (valid, test, *asked))])
         record_lists(detected, survey, self.trains)
         return detected
 
@@ -169,22 +169,22 @@ class FolderDetector:
                 raise UserError(f"{sample.path}: names no image, and {archives}, then run init again")
             detected.assumed.append(f"nothing to predict: {sample.path.name} names no image beside those of training")
 
-    def _leave_aside(self, left: list[str]) -> None:
+    def _set_apart(self, left: list[str]) -> None:
         """Report images that are not used, and exclude them in the source if they lie among the class folders."""
         tree, notes = self.tree, self.detected.notes
         for chosen, forms in tree.aside.items():
             others = ", ".join(f"{path_below(name, self.level)}/" for name in forms)
-            notes.append(f"left aside: {others}: the classes of {path_below(chosen, self.level)}/ in another form")
+            notes.append(f"set apart: {others}: the classes of {path_below(chosen, self.level)}/ in another form")
         told = {name for forms in tree.aside.values() for name in forms} | {n.partition("/ ")[0] for n in self.notes}
         for name in left:
             if name not in told:
                 what = f"{count_of(tree.count[name], 'image')} in {path_below(name, self.level)}/"
-                notes.append(f"left aside: {what} (--test if to predict)")
+                notes.append(f"set apart: {what} (--test if to predict)")
         copies = [] if self.level else self.scan.copies
         if self.own and (without := [*(path_below(name, self.level) for name in left), *copies]):
             self.detected.source["without"] = without
         if loose := [file for folder in {self.level, *self.trains} for file in tree.loose(folder)]:
-            notes.append(f"left aside: {count_of(len(loose), 'image')} beside the folders, as {min(loose)}")
+            notes.append(f"set apart: {count_of(len(loose), 'image')} beside the folders, as {min(loose)}")
 
 
 def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
@@ -198,7 +198,7 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
         trains = [root for name in named if (root := tree.class_root(name)) is not None]
         if trains:
             shared = [root for root in trains if tree.names(root) & tree.names(trains[0])]
-            notes = [f"{root}/ has other class folders: left aside" for root in trains if root not in shared]
+            notes = [f"{root}/ has other class folders: set apart" for root in trains if root not in shared]
             within = [takes for root in shared for takes in _takes(tree, root)]
             return level, within, [*notes, *_told(within, shared)]
         if named:

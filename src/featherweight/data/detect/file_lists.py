@@ -11,7 +11,7 @@ from featherweight.data.detect.labelled import Survey
 
 
 def record_classes_of_valid(detected: Detected, survey: Survey, valid: str, classes: set[str]) -> None:
-    """Add the list that holds the classes of the images in the flat folder `valid`, or leave that folder aside."""
+    """Add the list that holds the classes of the images in the flat folder `valid`, or set that folder apart."""
     images = survey.scan.images
     for profile in survey.profiles:
         names = profile.table.header
@@ -27,7 +27,7 @@ def record_classes_of_valid(detected: Detected, survey: Survey, valid: str, clas
         detected.notes.append(f"{valid}/* with the classes of {profile.name}: held out as it is, to be scored")
         return
     del detected.source["valid"]
-    detected.notes.append(f"left aside: {valid}/, whose images have no class (no list names them)")
+    detected.notes.append(f"set apart: {valid}/, whose images have no class (no list names them)")
 
 
 def record_lists(detected: Detected, survey: Survey, trains: Sequence[str]) -> None:

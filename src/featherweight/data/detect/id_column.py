@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from featherweight.data import folder_rows
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect import columns
 from featherweight.data.detect.folder_roles import role, within
 from featherweight.data.file_matching import Index, is_rubbish
+from featherweight.data.folder_rows import FolderIndex
 from featherweight.data.listing import is_image
 from featherweight.errors import UserError
 
@@ -99,22 +99,23 @@ def profile(name: str, table: Table, header: list[str], index: Index, hints: IdH
 
 
 def profile_of_folders(
-    name: str, table: Table, header: list[str], index: Index, classes: Collection[str]
+    name: str, table: Table, header: list[str], index: Index, folders: FolderIndex, classes: Collection[str]
 ) -> Profile | None:
     """Return a table with a row for each folder of images as one with a row for each image, or None.
 
-    `classes` are the names of class folders: a table that describes these is none.
+    `folders` are those of the files of `index`; `classes` are the names of class folders: a table that describes these
+    is none.
     """
     for column in table.header:
         values = table.column(column)
         others = [len(set(table.column(other))) for other in table.header if other != column]
         if not any(1 < count <= len(values) / 2 for count in others):
             continue
-        folders = folder_rows.names_folders(values, index.files)
-        known = {folder.rpartition("/")[2] for folder in folders} <= {*classes}
-        if len(folders) < 2 or (known and not OF_FOLDER.search(column)):
+        named = folders.named_by(values)
+        known = {folder.rpartition("/")[2] for folder in named} <= {*classes}
+        if len(named) < 2 or (known and not OF_FOLDER.search(column)):
             continue
-        wide = folder_rows.of_images(table, column, index.files)
+        wide = folders.rows_of_images(table, column)
         return Profile(name, wide, header, column, index.reach(wide.column(column)), folders=True)
     return None
 

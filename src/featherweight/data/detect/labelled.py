@@ -16,7 +16,7 @@ from featherweight.data.detect.id_column import IdHints, Profile
 from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import Index
-from featherweight.data.folder_rows import FOLDER
+from featherweight.data.folder_rows import FOLDER, FolderIndex
 from featherweight.data.label_rows import LISTED, YES, split_set
 from featherweight.data.listing import is_image
 from featherweight.errors import UserError, nearest
@@ -49,6 +49,7 @@ def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints, folde
     survey = Survey(scan, Index([("", name) for name in scan.images]), [])
     if not scan.images:
         return survey
+    folder_index = FolderIndex(survey.index.files)
     for name in scan.tables:
         path = scan.folder / name
         if sample is not None and path == sample.path:
@@ -60,14 +61,17 @@ def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints, folde
             readings = _readings(scan, name, start)
         except UserError as error:
             if not name.lower().endswith((".txt", ".lst", ".json")):
-                survey.aside.append(f"left aside: {error}")
+                survey.aside.append(f"set apart: {error}")
             continue
         known, index = IdHints(hints.id, hints.likely.get("id"), sample.header[0] if sample else None), survey.index
         fitting = [one for table, header in readings if (one := id_column.profile(name, table, header, index, known))]
         if not fitting:
             classes = set(folders.values())
-            wide = (id_column.profile_of_folders(name, table, header, index, classes) for table, header in readings)
-            fitting = [one for one in wide if one]
+            fitting = [
+                one
+                for table, header in readings
+                if (one := id_column.profile_of_folders(name, table, header, index, folder_index, classes))
+            ]
         if fitting:
             survey.profiles.append(max(fitting, key=lambda profile: len(profile.reach)))
         elif readings:

@@ -242,7 +242,7 @@ def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], detected: Dete
     tests = [one for one in rest if label not in one.text] or [one for one in rest if role(one.name) == "test"]
     for one in rest:
         if one not in tests:
-            detected.assumed.append(f"{one.name}: labelled images too, left aside (source.train: a list takes both)")
+            detected.assumed.append(f"{one.name}: labelled images too, set apart (source.train: a list takes both)")
     if not tests:
         return
     tests = tests if len(trains) > 1 else tests[:1]

@@ -74,7 +74,7 @@ def refuse_unread_labels(scan: Scan, faults: Sequence[str]) -> None:
     """Refuse to take classes from file names if a table that may hold them could not be read."""
     sheets = [name for name in scan.files if name.lower().endswith(SPREADSHEETS)]
     wrong = [f"{scan.path(name)}: spreadsheets are not read here: save it as CSV" for name in sheets]
-    wrong += [fault.removeprefix("left aside: ") for fault in faults]
+    wrong += [fault.removeprefix("set apart: ") for fault in faults]
     if wrong:
         raise UserError(f"{wrong[0]}\nmend it, or move it away if it does not hold the classes, and run init again")
 

@@ -67,14 +67,15 @@ def scan(outer: Path, root: Path) -> Scan:
     images = [name for name in seen.files if is_image(name.rpartition("/")[2])]
     masks = masks_among(images)
     if masks:
-        seen.notes.append(f"left aside: {told(masks)}")
+        seen.notes.append(f"set apart: {told(masks)}")
     dead = [name for name in images if not (folder / name).exists()]
     if dead:
         seen.notes.append(
-            f"links to files that are not there ({len(dead):,}), as {dead[0]}, counted as images: delete them "
+            f"links to files that are not there ({len(dead):,}), as {dead[0]}, not counted as images: delete them "
             f"(find -L '{folder}' -type l -delete), or set image.unreadable: leave out"
         )
-    seen.images = [name for name in images if name not in masks]
+    left_out = {*masks, *dead}
+    seen.images = [name for name in images if name not in left_out]
     seen.tables = [name for name in seen.files if name.lower().endswith(tables.ENDINGS)]
     return seen
 

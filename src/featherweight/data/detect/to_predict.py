@@ -61,7 +61,7 @@ class ToPredict:
         if left and not taken:
             count = len(within(self.files, left))
             self.detected.notes.append(
-                f"left aside: {count_of(count, 'image')} without a class in {shown(left)} (--test if to predict)"
+                f"set apart: {count_of(count, 'image')} without a class in {shown(left)} (--test if to predict)"
             )
 
     def _by_sample(self, sample: SampleSubmission, used: set[int], free: list[int]) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from featherweight.data import folder_rows, tables
+from featherweight.data import tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import File, bare
 from featherweight.data.folder_rows import FOLDER as FOLDER_ROW
+from featherweight.data.folder_rows import FolderIndex
 from featherweight.data.label_rows import FOLDER, Columns, LabelRows, match_near
 from featherweight.data.listing import Faults, Label, Listing, Samples, is_image, walk
 from featherweight.errors import UserError
@@ -71,8 +72,8 @@ def table(  # the parameters are the keys of a competition's file
     files = _apart(images, test, [(folder, file) for folder in images for file in walk(root / folder)])
     held = tables.read(root / valid, header) if valid else None
     if folders:
-        joined = folder_rows.of_images(joined, first, files)
-        held = folder_rows.of_images(held, first, files) if held else None
+        index = FolderIndex(files)
+        joined, held = index.rows_of_images(joined, first), held and index.rows_of_images(held, first)
     listed = LabelRows(root, labels, joined, wanted, files)
     held_out = LabelRows(root, valid, held, wanted, files) if valid and held else None
     rows = _by_split(joined, split, valid_rows, test_rows)
