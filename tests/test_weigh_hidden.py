@@ -14,6 +14,7 @@ from torchvision.models import get_model
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
 from featherweight.budget import weigh_anything
+from featherweight.budget.made_by_code import MADE
 from featherweight.budget.what_counts import groups
 
 NET = {"conv.weight": torch.rand(8, 3, 3, 3), "head.weight": torch.rand(10, 8)}
@@ -53,16 +54,27 @@ def sparse() -> torch.Tensor:
 
 
 FLOATS = [0.5] * 500
-SWIN = {"relative_position_bias_table": torch.rand(9, 2), "relative_position_index": torch.randint(9, (4, 4))}
+ANY = random.Random(0)
+TABLE = {"relative_position_bias_table": torch.rand(169, 2)}  # of a window of 7 by 7
 HIDDEN = {
     "a norm as wide as no layer": ({**NET, **norm(3000)}, OWN + 6000),
     "more norms than networks have": (
         {"w": torch.rand(64, 1), **{key: one for n in range(80) for key, one in norm(64, f"bn{n}").items()}},
-        64 + 80 * 128,
+        64 + 80 * 129,
     ),
     "an index of weights": ({**NET, "position_ids": torch.randint(9, (500,))}, OWN + 500),
     "an index of zeros that are none": ({**NET, "token_type_ids": torch.arange(500)}, OWN + 500),
     "an index into no table": ({**NET, "relative_position_index": torch.randint(9, (500,))}, OWN + 500),
+    "an index of any places": (
+        {**NET, **TABLE, "relative_position_index": torch.randint(169, (49, 49))}, OWN + 338 + 2401,
+    ),
+    "an index of any offsets": (
+        {**NET, "attention_biases": torch.rand(2, 16), "attention_bias_idxs": torch.randint(16, (16, 16))},
+        OWN + 32 + 256,
+    ),
+    "a mask of any windows": ({**NET, "attn_mask": -100.0 * torch.randint(2, (4, 9, 9))}, OWN + 324),
+    "a transform of any values": ({**NET, "weights": torch.rand(8, 8)}, OWN + 64),
+    "very many different whole numbers": ({"model": NET, "w": ANY.sample(range(10**6), 30_000)}, OWN + 30_000),
     "coordinates of any values": ({**NET, "relative_coords_table": torch.rand(1, 250, 1, 2)}, OWN + 500),
     "coordinates of many grids": ({**NET, "relative_coords_table": torch.rand(250, 1, 1, 2)}, OWN + 500),
     "a statistic of one number beside many": (
@@ -108,6 +120,7 @@ HONEST = {
     "a norm of parts": {**NET, **norm(4)},
     "curves": {"model": NET, "train_losses": FLOATS, "history": {"val": {"acc": FLOATS}}, "lrs": FLOATS},
     "classes": {"model": NET, "class_to_idx": {f"class {n}": n for n in range(102)}, "split": [*range(7, 500, 3)]},
+    "a shuffled split": {"model": NET, "train": ANY.sample(range(5000), 4000)},
     "generators": {
         "model": NET, "random_state": random.Random(0).getstate(), "python": random.Random(0).getstate(),
         "numpy_random_state": np.random.RandomState(0).get_state()[1],
@@ -135,9 +148,35 @@ def test_what_is_no_weight_does_not_count(tmp_path, content):
 
 
 def test_an_index_into_a_table(tmp_path):
-    torch.save({**NET, **SWIN}, tmp_path / "a.pth")
+    index = SwinTransformer([4, 4], 4, [2], [1], [7, 7]).state_dict()["features.1.0.attn.relative_position_index"]
+    torch.save({**NET, **TABLE, "relative_position_index": index}, tmp_path / "a.pth")
     found = weigh_anything(tmp_path / "a.pth")
-    assert (found.parameters, found.statistics) == (OWN + 18, 16)
+    assert (found.parameters, found.statistics) == (OWN + 338, 2401)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.some(3)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("swin_tiny_patch4_window7_224", {"img_size": 32, "window_size": 4, "depths": (2, 2), "num_heads": (1, 2)}),
+        ("beit_base_patch16_224", {"img_size": (64, 32), "depth": 1, "use_shared_rel_pos_bias": True}),
+        ("levit_128s", {}),
+        ("efficientformer_l1", {}),
+        ("csatv2", {}),
+    ],
+)
+def test_what_the_code_makes_is_known_by_its_values(name, settings):
+    """As a module, as its state, and with the buffers that earlier versions saved too; other values are weights."""
+    narrow = {"embed_dim": 16, "num_heads": 2} if "swin" in name or "beit" in name else {}
+    net = timm.create_model(name, num_classes=2, **narrow | settings)
+    true, state = sum(one.numel() for one in net.parameters()), net.state_dict()
+    assert weigh_anything(net).parameters == weigh_anything(state).parameters == true
+    earlier = {key: one for key, one in net.named_buffers() if key.rpartition(".")[2] in MADE}
+    assert weigh_anything({**state, **earlier}).parameters == true
+    for name in {key.rpartition(".")[2] for key in earlier}:
+        key, one = next((key, one) for key, one in earlier.items() if key.endswith(name))
+        assert weigh_anything({**state, key: one.flip(0)}).parameters == true + one.numel()
 
 
 class Listed(nn.Module):
@@ -179,6 +218,12 @@ def test_what_libraries_make_of_their_code_does_not_count(name):
         assert weigh_anything(file.state_dict()).parameters == sum(one.numel() for one in file.parameters())
 
 
+def test_a_variance_without_a_mean():
+    """As EvoNorm has it (Liu et al. 2020)."""
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), timm.layers.EvoNorm2dB0(16))
+    assert weigh_anything(net).parameters == weigh_anything(net.state_dict()).parameters == 3 * 16 * 9 + 3 * 16
+
+
 def test_modules_are_held_to_the_same():
     def size(**parts: object) -> tuple[int, int]:
         net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False))
@@ -193,6 +238,12 @@ def test_modules_are_held_to_the_same():
     assert size(norm=nn.BatchNorm1d(3000)) == (6000, 6001)
     assert size(rows=torch.rand(70, 30).tolist(), blocks=[[3, 16, 0.25]] * 16) == (2100, 0)
     assert size(rows=[0.5] * 33 + [[0.5] * 32 for _ in range(40)]) == (1313, 0)
+    kept = nn.Module()
+    kept.register_buffer("places", torch.randint(99, (200, 300)), persistent=False)
+    assert size(kept=kept) == (60_000, 0)
+    kept.places = torch.arange(60_000).flip(0)  # what code makes of a rule holds no numbers
+    assert size(kept=kept) == (0, 60_000)
+    assert size(kept=ANY.sample(range(10**6), 30_000)) == (30_000, 0)
     box = nn.Sequential()  # of torch, but no code of torch makes this
     box.register_buffer("position_ids", torch.arange(500))
     assert size(box=box) == (500, 0)

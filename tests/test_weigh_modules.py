@@ -125,3 +125,20 @@ def test_weight_norm_in_a_network_by_its_file(tmp_path):
     cifar = load_competition("cifar10")
     assert budget.weigh(recipe, cifar, "own").counted == 8 + 216 + 90
     assert weigh_anything(f"{tmp_path}/own.py:Net", shape=cifar.shape).parameters == 8 + 216 + 90
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        net,
+        lambda: nn.Sequential(net(), nn.BatchNorm1d(10)),
+        lambda: nn.Sequential(net(), nn.BatchNorm1d(3000)),
+        lambda: nn.Sequential(net(), nn.BatchNorm1d(6000)),  # more statistics than networks have
+        lambda: nn.Sequential(net(), nn.BatchNorm1d(10, affine=False)).half(),
+    ],
+)
+def test_a_module_weighs_what_its_state_does(make):
+    made = make()
+    module, state = weigh_anything(made), weigh_anything(made.state_dict())
+    assert (module.parameters, module.statistics) == (state.parameters, state.statistics)
+    assert (module.bits, module.zeros, module.score) == (state.bits, state.zeros, state.score)

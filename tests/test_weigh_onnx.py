@@ -119,8 +119,10 @@ def branch(*initializers, nodes):
     )
 
 
-def local(nodes, inputs):
-    return helper.make_function("local", "F", inputs, ["o"], nodes, [helper.make_opsetid("", 21)])
+def local(nodes, inputs, **defaults):
+    protos = [helper.make_attribute(name, default) for name, default in defaults.items()]
+    opset = [helper.make_opsetid("", 21)]
+    return helper.make_function("local", "F", inputs, ["o"], nodes, opset, attribute_protos=protos)
 
 
 def chosen(body):
@@ -188,6 +190,22 @@ HIDDEN = {
     "weights that unpack too": (
         [helper.make_node("DequantizeLinear", ["q", "w"], ["d"]), helper.make_node("MatMul", ["x", "w"], ["y"])],
         [numbers("q", 2, kind="i1"), numbers("w", 8, 4)], [], 2 + 32, 0,
+    ),
+    "statistics that are more than networks have": (
+        [helper.make_node("BatchNormalization", NORM, ["y"])], [numbers(name, 8000) for name in NORM[1:]], [],
+        4 * 8000, 0,
+    ),
+    "scales that are more than what they unpack": (
+        [helper.make_node("DequantizeLinear", ["q", "s"], ["d"])],
+        [numbers("q", 8, 4, kind="i1"), numbers("s", 11_000)], [], 32 + 11_000, 0,
+    ),
+    "settings that are more than graphs have": (
+        [], [*(numbers(f"n{at}", 32, kind="i8") for at in range(320)), numbers("x")], [], 320 * 32 + 1, 0,
+    ),
+    "settings": ([], [*(numbers(f"n{at}", 32, kind="i8") for at in range(300)), numbers("x")], [], 0, 0),
+    "defaults of a function": (
+        [helper.make_node("F", ["x"], ["y"], domain="local")], [],
+        [local([helper.make_node("Identity", ["a"], ["o"])], ["a"], w=[1.0] * 640, few=[1, 2])], 640, 0,
     ),
     "a function's scale by the name of a weight": (
         [helper.make_node("F", ["x", "n"], ["d"], domain="local"), helper.make_node("MatMul", ["x", "w"], ["y"])],

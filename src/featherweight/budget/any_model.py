@@ -23,7 +23,7 @@ from featherweight.budget.folders import FILES, INDEX, shards
 from featherweight.budget.folding import copied, not_compiled, runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
-from featherweight.budget.roles import bounded, roles
+from featherweight.budget.roles import roles, too_many
 from featherweight.budget.tally import ModelSize, Tally, tallied
 from featherweight.budget.what_counts import counted, derived, groups
 from featherweight.errors import UserError
@@ -101,7 +101,7 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
     caches = derived(module)
     summed = groups([(name, module)], caches=caches)
     parameters = sum(part.parameters for part in summed)
-    tally = tallied(one for one in counted(module) if id(one) not in caches)
+    tally = tallied(counted(module, caches))
     spared = None if example is None else spared_by_folding(module, example)
     return ModelSize(
         name,
@@ -145,7 +145,7 @@ def _of_parts(name: str, parts: Parts, size: int | None) -> ModelSize:
         elif key not in aside and key not in marks:
             tally.add(one)
     norms = [state[key] for key, role in marks.items() if role == "statistic"]
-    if bounded(tally.numbers, sum(one.numel() for one in norms))[0] > tally.numbers:
+    if too_many(sum(one.numel() for one in norms), tally.numbers):
         for one in norms:
             tally.add(one)
     scales = _more(tally.seen, (state[key] for key in aside))

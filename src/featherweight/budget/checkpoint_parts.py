@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featherweight.budget.made_by_code import WHOLE, held_by
 from featherweight.budget.python_numbers import CONTAINERS, FEW, are_indices, numbers_in, own_numbers
+from featherweight.budget.roles import LEAST, too_many_records
 
 Path = tuple[str, ...]  # the keys and places that lead to a tensor
 Names = dict[str, Tensor]
@@ -34,7 +36,6 @@ TRAINING = frozenset(
 MOMENTS = re.compile(r"momentum(_buffers?)?|exp_avg\w*|square_avg|velocity")  # of an optimizer, without its name
 RECORDS = frozenset({"epoch", "step", "steps", "iteration", "best", "acc", "accuracy", "loss"})  # single numbers
 LOGS = frozenset({"history", "metrics", "logs", "callbacks", "loops", "hparams", "hyper", "args", "config", "cfg"})
-RECORDED = 10_000  # numbers that logs and settings of training may hold; more are weights by another name
 CURVES = frozenset(
     {
         "losses", "accs", "accuracies", "lr", "lrs", "err", "error", "errors", "f1", "auc", "score", "scores", "metric",
@@ -87,8 +88,8 @@ def parts_in(content: Any) -> Parts:
     model = _size(parts.model)
     is_state = _size(training) <= MOST * (model + _size(parts.averaged)) + LOOSE
     (parts.others if is_state or not parts.model else parts.model).update(training)
-    recorded = _size(parts.records) + len(parts.settings)
-    if recorded > max(RECORDED, model // 100):
+    held = sum(held_by(one) if one.dtype in WHOLE else one.numel() for one in parts.records.values())
+    if too_many_records(held + len(parts.settings), model):
         parts.model |= {**parts.records, "settings": _as_numbers(parts.settings)}
     else:
         parts.others |= parts.records
@@ -120,9 +121,9 @@ def _tensors_in(content: Any, parts: Parts) -> Iterator[tuple[Path, Tensor, bool
         if isinstance(thing, CONTAINERS) and id(thing) not in entered:
             entered[id(thing)] = thing
             if not trains and (numbers := numbers_in(thing, summed)):
-                if _is_record(path, numbers):
+                if are_indices(numbers) or _is_record(path, numbers):
                     parts.records[".".join(path)] = _as_numbers(numbers)
-                elif not are_indices(numbers):
+                else:
                     yield path or ("numbers",), _as_numbers(numbers), False
             elif not trains and id(thing) not in summed:
                 parts.settings += own_numbers(thing)
@@ -149,6 +150,8 @@ def _as_tensor(thing: Any) -> Tensor | None:
 
 
 def _as_numbers(numbers: list[Any]) -> Tensor:
+    if are_indices(numbers):
+        return torch.tensor(numbers)
     kind = torch.complex128 if any(isinstance(one, complex) for one in numbers) else torch.float64
     return torch.tensor(numbers, dtype=kind)
 
@@ -236,7 +239,7 @@ def _records(group: Mapping[Path, Tensor]) -> list[Path]:
     single = [path for path, one in group.items() if one.numel() == 1 and _says(path[-1], RECORDS)]
     logs = [path for path, one in group.items() if one.dim() < 2 and any(_says(key, LOGS) for key in path[:-1])]
     few = [path for path in group if len(path) == 1] if tops == {True} else []
-    logs = logs if sum(group[path].numel() for path in logs) <= RECORDED else []
+    logs = logs if sum(group[path].numel() for path in logs) <= LEAST else []
     few = few if sum(group[path].numel() for path in few) <= FEW else []
     found = dict.fromkeys([*single, *logs, *few])
     return list(found) if len(found) < len(group) else []

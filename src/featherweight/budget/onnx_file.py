@@ -15,7 +15,7 @@ from typing import Any
 from featherweight import untrusted_files
 from featherweight.budget.onnx_roles import STATISTIC, UNPACKING, WEIGHT, Roles, Scope, scopes_of
 from featherweight.budget.python_numbers import FEW
-from featherweight.budget.roles import LEAST, SHARE, bounded
+from featherweight.budget.roles import LEAST, too_many
 from featherweight.budget.tally import ModelSize, score_of
 from featherweight.errors import UserError
 
@@ -103,9 +103,9 @@ class _Sums:
         """Add the tensors of a role in which there are more numbers than a network needs: weights by another name."""
         known = self.numbers
         are_weights = {
-            STATISTIC: bounded(known, self.aside(STATISTIC))[0] > known,
+            STATISTIC: too_many(self.aside(STATISTIC), known),
             UNPACKING: self.aside(UNPACKING) > known + LEAST,
-            SETTING: self.aside(SETTING) > max(LEAST, SHARE * known),
+            SETTING: too_many(self.aside(SETTING), known),
         }
         for role in [role for role, true in are_weights.items() if true]:
             for tensor in self.kept.pop(role):

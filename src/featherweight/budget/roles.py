@@ -17,20 +17,19 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.optim.swa_utils import AveragedModel
 
+from featherweight.budget.made_by_code import MADE, WHOLE, is_made, is_whole
 from featherweight.models import Normalize
 
-Role = Literal["weight", "statistic", "made"]
+# Records are masks and whole numbers that are not saved, and lists of places. All of them together hold few numbers.
+Role = Literal["weight", "statistic", "made", "record"]
 
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
 # competition says so.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-# Buffers of transformers that the code makes: whole numbers, and coordinates.
-INDICES = ("position_ids", "relative_position_index", "attention_bias_idxs", "token_type_ids")
-COORDINATES = "relative_coords_table"
-TABLES = ("relative_position_bias_table", COORDINATES, "attention_biases")  # that INDICES point into
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules hold in such buffers what their names say
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
 LEAST, SHARE = 10_000, 0.05  # a network has fewer statistics than the larger: LEAST, or SHARE of its parameters
+RECORDED = 0.01  # the same for records: LEAST, or RECORDED of its parameters
 
 
 class Widths:
@@ -48,16 +47,19 @@ class Widths:
         return self._longest is None or channels <= self._longest  # weights in one flat tensor
 
 
-def bounded(parameters: int, statistics: int) -> tuple[int, int]:
-    """Return both; if the statistics of norms are more than networks have, they all count as parameters."""
-    if statistics <= max(LEAST, SHARE * parameters):
-        return parameters, statistics
-    return parameters + statistics, 0
+def too_many(statistics: int, parameters: int) -> bool:
+    """True if a network with this many parameters has fewer statistics: they all count as parameters."""
+    return statistics > max(LEAST, SHARE * parameters)
+
+
+def too_many_records(held: int, parameters: int) -> bool:
+    """True if the records of a network with this many parameters hold fewer numbers: they all count as parameters."""
+    return held > max(LEAST, RECORDED * parameters)
 
 
 def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths) -> Role:
     """Return what a buffer of a module is: a weight, unless it is a statistic of a norm, or made by the code."""
-    size = buffer.numel()
+    size, is_remade = buffer.numel(), name in module._non_persistent_buffers_set
     if isinstance(module, nn.modules.batchnorm._NormBase) and name in STATISTICS:
         owned = module.affine or widths.has(module.num_features)
         return "statistic" if size <= 1 or (owned and size <= module.num_features) else "weight"
@@ -65,13 +67,13 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
         own = max((one.numel() for one in module.parameters(recurse=False)), default=0)
         return "statistic" if size <= max(1, own) or (not own and widths.has(size)) else "weight"
     if type(module).__module__.partition(".")[0] in LIBRARIES:
-        beside = [table for one in TABLES if isinstance(table := getattr(module, one, None), Tensor)]
-        if _is_made(name, buffer, beside) and _names(type(module), name):
+        is_named = _names(type(module), name)
+        if is_named and (is_made(name, buffer) or (is_remade and buffer.dtype not in WHOLE)):
             return "made"
-        if name in module._non_persistent_buffers_set and _names(type(module), name):
-            return "made"
-        if type(module).__name__.startswith("FrozenBatchNorm") and name in STATISTICS:
-            return "statistic" if size <= max(1, module.get_buffer("weight").numel()) else "weight"
+        if is_named and name in STATISTICS:  # of a norm of its own: frozen, or with its activation
+            scale = getattr(module, "weight", None)
+            owned = isinstance(scale, Tensor) and scale.dim() == 1 and size <= len(scale)
+            return "statistic" if owned or size <= 1 else "weight"
     if isinstance(module, Normalize):
         return "made" if name in ("mean", "std") else "weight"
     if isinstance(module, AveragedModel) and name == "n_averaged":
@@ -84,8 +86,9 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
         if isinstance(hook, BasePruningMethod) and name == f"{hook._tensor_name}_mask":
             pruned = module._parameters.get(f"{hook._tensor_name}_orig")
             return "made" if pruned is not None and pruned.shape == buffer.shape and is_mask(buffer) else "weight"
-    is_remade = name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool)
-    return "made" if is_remade else "weight"
+    if not is_remade or buffer.dtype not in WHOLE or buffer.layout is not torch.strided:
+        return "weight"
+    return "made" if is_made(name, buffer) else "record"
 
 
 def _names(kind: type, buffer: str) -> bool:
@@ -104,9 +107,8 @@ def roles(state: Mapping[str, Tensor]) -> dict[str, Role]:
 
 def _role(key: str, module: str, last: str, state: Mapping[str, Tensor], widths: Widths) -> Role:
     tensor, home = state[key], f"{module}." if module else ""
-    if last in (*INDICES, COORDINATES):
-        beside = [state[f"{home}{name}"] for name in TABLES if f"{home}{name}" in state]
-        return "made" if _is_made(last, tensor, beside) else "weight"
+    if last in MADE:
+        return "made" if is_made(last, tensor) else "weight"
     if last in ("_u", "_v"):  # a spectral norm's, from which it works out one number
         return _of_spectral_norm(state.get(f"{module.rpartition('.')[0]}.original"), state, f"{home}_u", f"{home}_v")
     if last.endswith(("_u", "_v")):
@@ -115,15 +117,16 @@ def _role(key: str, module: str, last: str, state: Mapping[str, Tensor], widths:
         pruned = state.get(f"{key[:-5]}_orig")
         return "made" if pruned is not None and pruned.shape == tensor.shape and is_mask(tensor) else "weight"
     if last in ("n_averaged", "num_batches_tracked"):
-        return "made" if tensor.numel() == 1 else "weight"
+        role: Role = "made" if last == "n_averaged" else "statistic"
+        return role if tensor.numel() == 1 else "weight"
     if last not in STATISTICS or tensor.dim() != 1:
         return "weight"
-    pair = [state.get(f"{home}{one}") for one in STATISTICS[:2]]
-    if any(one is None or one.dim() != 1 or len(one) != len(tensor) for one in pair):
-        return "weight"
     scale = state.get(f"{home}weight")
-    owned = scale is not None and scale.shape == tensor.shape
-    return "statistic" if owned or widths.has(len(tensor)) else "weight"
+    pair = [state[f"{home}{one}"] for one in STATISTICS[:2] if f"{home}{one}" in state]
+    if any(one.shape != tensor.shape for one in pair):
+        return "weight"
+    owned = scale is not None and scale.shape == tensor.shape  # of EvoNorm, the variance alone
+    return "statistic" if owned or (len(pair) == 2 and widths.has(len(tensor))) else "weight"
 
 
 def _of_spectral_norm(original: Tensor | None, state: Mapping[str, Tensor], left: str, right: str) -> Role:
@@ -134,47 +137,6 @@ def _of_spectral_norm(original: Tensor | None, state: Mapping[str, Tensor], left
     return "statistic" if len(pair[0]) * len(pair[1]) == original.numel() else "weight"
 
 
-def _is_made(name: str, tensor: Tensor, beside: Iterable[Tensor]) -> bool:
-    """True for indices and coordinates with the values that the code of transformers gives them."""
-    if name == COORDINATES:
-        return _is_grid(tensor)
-    return name in INDICES and tensor.dtype == torch.int64 and _is_index(name, tensor, beside)
-
-
-def _is_index(name: str, tensor: Tensor, beside: Iterable[Tensor]) -> bool:
-    """True for the integers that the code makes: places one after the other, zeros, or places in a table beside it."""
-    if tensor.is_meta or not _is_whole(tensor):
-        return tensor.is_meta
-    if name == "position_ids":
-        return bool((tensor == torch.arange(tensor.shape[-1])).all()) if tensor.dim() else False
-    if name == "token_type_ids":
-        return not tensor.any()
-    rows = max((max(one.shape[:-1].numel(), one.shape[-1]) for one in beside if one.dim() > 1), default=0)
-    return tensor.numel() <= rows**2 and int(tensor.min()) >= 0 and int(tensor.max()) < rows
-
-
-def _is_grid(tensor: Tensor) -> bool:
-    """True for coordinates [1, H, W, 2], one the same in a row and the other in a column, at equal distances on the
-    logarithmic scale of Swin v2 (Liu et al. 2022, equation 4).
-    """
-    if tensor.is_meta or tensor.dim() != 4 or (tensor.shape[0], tensor.shape[-1]) != (1, 2) or not _is_whole(tensor):
-        return tensor.is_meta
-    down, across = tensor.double().unbind(-1)
-    is_regular = all(_is_even(8 ** line.abs() * line.sign() - line.sign()) for line in (down[0, :, 0], across[0, 0]))
-    return is_regular and bool((down == down[:, :, :1]).all() and (across == across[:, :1]).all())
-
-
-def _is_even(line: Tensor) -> bool:
-    """True for values [N] at equal distances, as far as half precision tells."""
-    even = torch.linspace(float(line[0]), float(line[-1]), len(line), dtype=line.dtype)
-    return bool(((line - even).abs() <= 0.01 * line.abs().max()).all())
-
-
 def is_mask(tensor: Tensor) -> bool:
     """True if all values are 0 or 1."""
-    return not tensor.is_meta and _is_whole(tensor) and bool(((tensor == 0) | (tensor == 1)).all())
-
-
-def _is_whole(tensor: Tensor) -> bool:
-    """True for numbers that are all in memory; a view may be said to be of any size."""
-    return 0 < tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    return not tensor.is_meta and is_whole(tensor) and bool(((tensor == 0) | (tensor == 1)).all())

@@ -17,7 +17,7 @@ import gc
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
@@ -30,8 +30,9 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from featherweight.budget.made_by_code import held_by
 from featherweight.budget.python_numbers import are_indices, numbers_in
-from featherweight.budget.roles import Role, Widths, bounded, role_of_buffer
+from featherweight.budget.roles import Role, Widths, role_of_buffer, too_many, too_many_records
 from featherweight.errors import UserError
 
 PLAIN = frozenset((str, int, float, complex, bool, type(None)))  # hold nothing, and are nine tenths of what is met
@@ -58,33 +59,38 @@ def groups(
     are parameters or buffers.
     """
     parts = list(parts)
-    seen: dict[int, int] = {}
-    visited: dict[int, Any] = {}
-    widths = _widths(module for _, module in parts)
-    sums: list[Counter[Role]] = []
-    for _, module in parts:
-        sums.append(Counter())
-        for tensor, role in _tensors(module, visited, widths, caches):
-            sums[-1][role] += new_elements(tensor, seen)
-    weights, statistics = (sum(one[role] for one in sums) for role in ("weight", "statistic"))
-    are_weights = bounded(weights, statistics)[0] > weights
     grouped = []
-    for (label, _), one in zip(parts, sums, strict=True):
-        moved = one["statistic"] if are_weights else 0
-        group = Group(
-            label.removeprefix("net."),
-            one["weight"] + moved,
-            one["statistic"] - moved + one["made"],
-            macs.get(label, 0),
-        )
+    for (label, _), found in zip(parts, _found([module for _, module in parts], caches), strict=True):
+        sums = Counter[Role]()
+        for _, role, new in found:
+            sums[role] += new
+        aside = sums.total() - sums["weight"]
+        group = Group(label.removeprefix("net."), sums["weight"], aside, macs.get(label, 0))
         if group.parameters or group.statistics or group.macs:
             grouped.append(group)
     return grouped
 
 
-def counted(module: nn.Module) -> Iterator[Tensor]:
-    """Return the tensors of a module that count."""
-    return (tensor for tensor, role in _tensors(module, {}, _widths([module])) if role == "weight")
+def counted(module: nn.Module, caches: Mapping[int, Tensor] = {}) -> list[Tensor]:
+    """Return the tensors of a module that count; for `caches` see `groups`."""
+    return [tensor for found in _found([module], caches) for tensor, role, _ in found if role == "weight"]
+
+
+def _found(modules: Sequence[nn.Module], caches: Mapping[int, Tensor]) -> list[list[tuple[Tensor, Role, int]]]:
+    """Return for each module its tensors that no module before it has, their roles and how many numbers they add."""
+    seen: dict[int, int] = {}
+    visited: dict[int, Any] = {}
+    widths, sums = _widths(modules), Counter[Role]()
+    found: list[list[tuple[Tensor, Role, int]]] = []
+    for module in modules:
+        found.append([])
+        for tensor, role in _tensors(module, visited, widths, caches):
+            found[-1].append((tensor, role, new_elements(tensor, seen)))
+            sums[role] += found[-1][-1][2]
+    held = sum(held_by(one) for each in found for one, role, new in each if role == "record" and new)
+    aside: set[Role] = {"statistic"} if too_many(sums["statistic"], sums["weight"]) else set()
+    aside |= {"record"} if too_many_records(held, sums["weight"]) else set()
+    return [[(one, "weight" if role in aside else role, new) for one, role, new in each] for each in found]
 
 
 def _widths(modules: Iterable[nn.Module]) -> Widths:
@@ -154,10 +160,9 @@ def _tensors(
         elif isinstance(thing, Tensor):
             if id(thing) not in caches or isinstance(thing, nn.Parameter):
                 yield thing, "weight"
-        elif numbers := _numbers(thing, summed):
-            unpacked = torch.empty(numbers, dtype=torch.uint8, device="meta")
+        elif (unpacked := _as_tensor(thing, summed)) is not None:
             visited[id(unpacked)] = unpacked
-            yield unpacked, "weight"
+            yield unpacked, "record" if unpacked.dtype == torch.int64 else "weight"
         ahead += _inside(thing)
         if id(type(thing)) not in visited:
             visited[id(type(thing))] = type(thing)
@@ -241,8 +246,19 @@ def _packed(state: Any) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) and (state.is_quantized or state.is_floating_point()) else []
 
 
-def _numbers(thing: Any, summed: set[int]) -> int:
-    """Return how many numbers an object holds that is not a tensor, without those of objects inside it."""
+def _as_tensor(thing: Any, summed: set[int]) -> Tensor | None:
+    """Return the numbers of an object that is not a tensor, without those of objects inside it: indices as int64, of
+    others only how many they are, on the meta device; None without any.
+    """
+    numbers = numbers_in(thing, summed)
+    if are_indices(numbers):
+        return torch.tensor(numbers)
+    count = len(numbers) or _count(thing)
+    return torch.empty(count, dtype=torch.uint8, device="meta") if count else None
+
+
+def _count(thing: Any) -> int:
+    """Return how many numbers an array or bytes hold; 0 for any other object."""
     if isinstance(thing, np.ndarray):
         return 0 if thing.dtype.kind in "OSU" else thing.size * (2 if thing.dtype.kind == "c" else 1)
     if isinstance(thing, bytes | bytearray | memoryview | array.array):
@@ -251,16 +267,15 @@ def _numbers(thing: Any, summed: set[int]) -> int:
         return 0 if thing.closed else len(thing.getvalue())
     if isinstance(thing, torch.UntypedStorage):
         return len(thing)
-    numbers = numbers_in(thing, summed)
-    return 0 if are_indices(numbers) else len(numbers)
+    return 0
 
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """Return how many numbers `tensor` adds: shared memory counts once, and in full, however small its views are."""
+    if nn.parameter.is_lazy(tensor):  # created by the first images
+        return 0
     each = numbers_in_each(tensor)
-    if (
-        tensor.layout is not torch.strided
-    ):  # sparse: the number of values that it stands for, or holds if these are more
+    if tensor.layout is not torch.strided:  # sparse: as many as it stands for, or holds if these are more
         stored = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
         storage, elements = stored.untyped_storage(), max(tensor.numel(), stored.numel()) * each
     else:
