@@ -301,6 +301,8 @@ DAMAGED = [
     ("result.json", b"{}", "report first", 2, "result.json: the file is damaged"),
     ("result.json", b"{", "report first", 2, "delete it, and ./run.sh resume first scores it again"),
     ("result.json", b'{"holdout": 3}', "report first", 2, "delete it, and ./run.sh resume first scores it again"),
+    ("groups.json", b"[1]", "report first", 2, "groups.json: the file is damaged; delete it to continue without it"),
+    ("soup.json", b"{", "report first", 2, "soup.json: the file is damaged; restore it from a copy, or start a new run"),
     ("recipe.yaml", b"model: {", "resume first", 2, "recipe.yaml"),
     ("competition.yaml", b"\x00", "resume first", 2, "competition.yaml"),
     ("weights.safetensors", b"weights", "resume first", 2, "weights.safetensors: these weights do not fit the recipe"),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from PIL import ImageFilter
 from featherweight.cli import main
 from featherweight.config import Split, load_competition, load_recipe
 from featherweight.data import image_groups, near_duplicates, split
+from featherweight.data.image_groups import ImageGroups
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide, group_names
 from featherweight.errors import UserError
-from featherweight.runs import groups
+from featherweight.runs import division, groups
 from featherweight.runs.division import RegroupedImages
 from featherweight.runs.run import Run
 
@@ -335,3 +337,19 @@ def test_runs_at_other_sizes_hold_out_the_same_images():
     seen = large.load()
     assert near_duplicates.groups(seen.train.images)  # strokes that are drawn smooth look more alike
     assert divide(Split(), large, seen)[1].ids == divide(Split(), digits, data)[1].ids
+
+
+@pytest.mark.parametrize(
+    ("grouped", "divided", "said"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_what_looks_too_much_alike_is_told_where_a_split_could_have_kept_it_together(
+    monkeypatch, grouped, divided, said
+):
+    data = Data(plain(20), None, plain(4) if divided else None)
+    monkeypatch.setattr(division, "labelled_groups", lambda *_: ImageGroups(np.arange(24 if divided else 20), apart=9))
+    competition = SimpleNamespace(groups=None, classes=list("abcd"))
+    run = SimpleNamespace(
+        competition=competition, competition_name="x", recipe=SimpleNamespace(split=Split(grouped=grouped))
+    )
+    lines, _ = division.faults(run, data, (data.train.take(np.arange(16)), data.labelled[-1].take(np.arange(4)), None))
+    assert any("9 labelled images look alike" in line for line in lines) == said

@@ -122,7 +122,8 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     """Return in words what related images spoil, and True [N] for the held-out images that have related ones in
     training.
     """
-    found = labelled_groups(run.competition, data)
+    found, wanted = labelled_groups(run.competition, data), run.recipe.split
+    came_divided = data.valid is not None and wanted.folds is None
     train, holdout, _ = packs
     place = {id: place for place, id in enumerate(_ids(data))}
     held = np.array([place[id] for id in holdout.ids])
@@ -132,16 +133,12 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
         ungrouped = count_of(found.ungrouped, "image")
         lines.append(f"groups: of {len(data.train):,} labelled images {ungrouped} in none")
     if related.mean() >= WARNED:
-        if data.valid is not None and run.recipe.split.folds is None:
-            cure = "the data came divided so"
-        else:
-            grouped = run.recipe.split.grouped
-            cure = "part of a large group: see inspect" if grouped else "because of split.grouped=false"
+        cure = "part of a large group: see inspect" if wanted.grouped else "because of split.grouped=false"
         lines.append(
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
-            f"trained on ({'; '.join(found.by)}): {cure}"
+            f"trained on ({'; '.join(found.by)}): {'the data came divided so' if came_divided else cure}"
         )
-    if found.apart:
+    if found.apart and wanted.grouped and not came_divided:
         lines.append(
             f"{found.apart:,} labelled images look alike, too many to keep on one side of the split, so the score of "
             f"these is too good: see ./run.sh inspect {run.competition_name}"

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from featherweight import atomic
 from featherweight.evaluation.bootstrap import Groups
-from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json
-from featherweight.untrusted_files import explained
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_record
 
 
 def store(folder: Path, group_of: Mapping[str, str]) -> None:
@@ -34,10 +32,7 @@ def names(folders: Iterable[Path]) -> dict[str, str]:
 
 def _names(folder: Path) -> dict[str, str]:
     path = folder / "groups.json"
-    if not path.is_file():
-        return {}
-    with explained(path, f"damaged; {DELETE_TO_CONTINUE}"):
-        return TypeAdapter(dict[str, str]).validate_python(read_json(path))
+    return read_record(path, dict[str, str], DELETE_TO_CONTINUE) if path.is_file() else {}
 
 
 def of(folders: Iterable[Path], ids: Sequence[str]) -> Groups | None:

@@ -56,12 +56,13 @@ class Metadata:
     def read(cls, folder: Path) -> Metadata:
         """Read it from a run's folder. Raises UserError for a file that is damaged, or of a later version."""
         path = folder / "run.json"
-        content = {"format": 1, **read_json(path)}
+        content = {"format": 1, **read_json(path, RESTORE_OR_RESTART)}
         if content["format"] not in range(1, FORMAT + 1):
             raise UserError(
                 f"{path}: the run was made by a later version of featherweight (format {content['format']})"
             )
-        return _typed(path, cls, {one.name: content[one.name] for one in fields(cls) if one.name in content}, DAMAGED)
+        known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
+        return _typed(path, cls, known, RESTORE_OR_RESTART)
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,47 @@ class SplitIds:
         return json.dumps({**record, **{k: v for k, v in (("test", self.test), ("content", self.content)) if v}}) + "\n"
 
 
+@dataclass(frozen=True)
+class Soup:
+    """The content of `soup.json`: the runs that a soup averages, of those asked for. If it is `greedy`, the holdout
+    chose them among `compared` models, and its score is too good by about the `optimism`.
+    """
+
+    members: list[str]
+    asked: list[str] = field(default_factory=list)
+    greedy: bool = False
+    optimism: float = 0.0
+    compared: int = 1
+
+    def write(self, folder: Path) -> None:
+        """Write it into a run's folder."""
+        atomic.write_text(folder / "soup.json", json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Soup | None:
+        """Read it from a run's folder; None if the run is no soup."""
+        path = folder / "soup.json"
+        return read_record(path, cls, RESTORE_OR_RESTART) if path.exists() else None
+
+
 def read_record(path: Path, kind: type[T], remedy: str) -> T:
-    """Return the dataclass stored in a JSON file. Raises UserError for a damaged one, which ends in `remedy`."""
-    return _typed(path, kind, read_json(path, remedy), f"{DAMAGED}; {remedy}")
+    """Return the dataclass or dict stored in a JSON file. Raises UserError for a damaged one, which names `remedy`."""
+    return _typed(path, kind, read_json(path, remedy), remedy)
 
 
-def _typed(path: Path, kind: type[T], content: dict[str, Any], what: str) -> T:
+def _typed(path: Path, kind: type[T], content: dict[str, Any], remedy: str) -> T:
     try:
         typed: T = TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise UserError(f"{path}: {what} ({'.'.join(map(str, fault['loc']))}: {fault['msg']})") from None
+        where = ".".join(map(str, fault["loc"]))
+        raise UserError(f"{path}: {DAMAGED}; {remedy} ({where}: {fault['msg']})") from None
     return typed
 
 
-def read_json(path: Path, remedy: str = "") -> Any:
-    """Return the object stored in a JSON file. Raises UserError for a damaged one."""
-    what = f"{DAMAGED}; {remedy}" if remedy else DAMAGED
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the object stored in a JSON file. Raises UserError for a damaged one, which names `remedy`."""
+    what = f"{DAMAGED}; {remedy}"
     with explained(path, what):
         content = json.loads(read_text(path))
     if not isinstance(content, dict):

@@ -33,7 +33,7 @@ from featherweight.models.pretrained_weights import starts_pretrained, weights_p
 from featherweight.runs import division, fitted, ledger
 from featherweight.runs.division import RegroupedImages
 from featherweight.runs.evaluate import conclude, names_of, record
-from featherweight.runs.metadata import read_json
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json
 from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
 from featherweight.runs.result import Result
 from featherweight.runs.run import Run
@@ -177,7 +177,7 @@ def note_pretrained(run: Run) -> None:
     with path.open("rb") as file:
         facts = {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     note = run.folder / "pretrained.json"
-    if note.exists() and read_json(note).get("sha256") != facts["sha256"]:
+    if note.exists() and read_json(note, DELETE_TO_CONTINUE).get("sha256") != facts["sha256"]:
         raise UserError(f"{path} has changed since {run.name} was started from it; start a new run")
     atomic.write_text(note, json.dumps(facts, indent=2) + "\n")
 

@@ -27,7 +27,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
@@ -39,7 +38,7 @@ from featherweight.models import Classifier, build
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import fitted, groups, history, ledger, stored_probs
 from featherweight.runs.elsewhere import data_here
-from featherweight.runs.metadata import DAMAGED, RESTORE_OR_RESTART, Metadata, SplitIds, read_json
+from featherweight.runs.metadata import DAMAGED, RESTORE_OR_RESTART, Metadata, Soup, SplitIds, read_record
 from featherweight.runs.result import Result
 from featherweight.runtime import device as devices
 from featherweight.training import checkpoint
@@ -148,11 +147,8 @@ class Run:
     @property
     def members(self) -> list[str]:
         """The names of the runs that an ensemble or a soup was made of."""
-        soup = self.folder / "soup.json"
-        if not soup.exists():
-            return list(self.metadata.members)
-        with explained(soup, f"{DAMAGED}; {RESTORE_OR_RESTART}"):
-            return TypeAdapter(list[str]).validate_python(read_json(soup)["members"])
+        soup = Soup.read(self.folder)
+        return list(self.metadata.members) if soup is None else soup.members
 
     @cached_property
     def weighted_models(self) -> list[tuple[Run, float]]:
@@ -190,8 +186,7 @@ class Run:
         path = self.folder / "split.json"
         if not self.is_divided:
             raise UserError(f"{self.name} has not divided its images yet: ./run.sh resume {self.name}")
-        with explained(path, f"{DAMAGED}; {RESTORE_OR_RESTART}"):
-            return TypeAdapter(SplitIds).validate_python(read_json(path))
+        return read_record(path, SplitIds, RESTORE_OR_RESTART)
 
     def groups(self, ids: Sequence[str]) -> Groups | None:
         """Return the group number of each of its scored images, int64 [N]; None if no two of them are related."""

@@ -21,11 +21,10 @@ from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
 from featherweight.runs import division, fitted, query, stored_probs
-from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json, read_record
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, Soup, read_record
 from featherweight.runs.run import Run
 from featherweight.schema import Choice
 from featherweight.training.early_stopping import values
-from featherweight.untrusted_files import explained
 
 MOST_RUNS = 30  # only the latest runs enter the estimate of selection bias
 RESAMPLES = 200
@@ -111,12 +110,8 @@ def _inside_soup(run: Run) -> tuple[float, int]:
     """Return the optimism of a greedy soup, whose members its holdout has chosen, and the number of models compared;
     (0, 1) for any other run.
     """
-    soup = run.folder / "soup.json"
-    if not soup.exists():
-        return 0.0, 1
-    with explained(soup, DELETE_TO_CONTINUE):
-        about = read_json(soup)
-        return float(about.get("optimism", 0.0)), int(about.get("compared", 1))
+    soup = Soup.read(run.folder)
+    return (0.0, 1) if soup is None else (soup.optimism, soup.compared)
 
 
 def of_search(run: Run) -> tuple[float, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featherweight import atomic
 from featherweight.augment.table import WHOLE
 from featherweight.config import Competition, Recipe
 from featherweight.console import say
@@ -25,6 +23,7 @@ from featherweight.evaluation.metrics import metric_of, value
 from featherweight.models import Classifier, build
 from featherweight.runs import members, predictions, selection
 from featherweight.runs.comparison import holdout_predictions
+from featherweight.runs.metadata import Soup
 from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
@@ -69,14 +68,13 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
         seen = None if all(run.recipe.train.freeze_norms for run in blended) else train
         return _blend(recipe, first.competition, states, seen, device)
 
-    chosen, bias = list(range(len(runs))), dict[str, float]()
+    chosen, optimism, compared = list(range(len(runs))), 0.0, 1
     if greedy:
-        chosen, bias = _greedy(runs, answered, blend, holdout, device)
+        chosen, optimism, compared = _greedy(runs, answered, blend, holdout, device)
     model = blend(chosen)
     names = [runs[index].name for index in chosen]
     with replace(members.task("soup", first, command), recipe=recipe).new_folder(name) as combined:
-        about = {"members": names, "asked": [run.name for run in runs], "greedy": greedy} | bias
-        atomic.write_text(combined.folder / "soup.json", json.dumps(about) + "\n")
+        Soup(names, [run.name for run in runs], greedy, optimism, compared).write(combined.folder)
         members.write_history(combined.folder, runs)
         checkpoint.save_weights(combined.weights, model)
     say(f"{combined.name}: the mean of {', '.join(names)}")
@@ -84,7 +82,7 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
         metric = metric_of(first.competition.metric)
         say(
             f"  the holdout chose these of the {len(runs)} and scores {combined.name} too, so its holdout score is "
-            f"about {metric.number(bias['optimism'])} {metric.unit} too good; the expected score is without these"
+            f"about {metric.number(optimism)} {metric.unit} too good; the expected score is without these"
         )
     return Run.find(combined.name)
 
@@ -128,7 +126,7 @@ def _greedy(
     blend: Callable[[Sequence[int]], Classifier],
     holdout: LabelledPack,
     device: Runtime,
-) -> tuple[list[int], dict[str, float]]:
+) -> tuple[list[int], float, int]:
     """Return the indices of the chosen runs, and the optimism of the choice with the number of models compared."""
     recipe, competition = runs[0].recipe, runs[0].competition
     labels, metric, judge = holdout.labels, competition.metric, metric_of(competition.metric)
@@ -151,7 +149,7 @@ def _greedy(
             chosen, best, winner = [*chosen, index], reached, len(tried) - 1
     others = [each for place, each in enumerate(tried) if place != winner]
     optimism = selection.of_the_best([tried[winner], *others], labels, metric, groups=groups)
-    return chosen, {"optimism": optimism, "compared": len(tried)}
+    return chosen, optimism, len(tried)
 
 
 def _blend(
