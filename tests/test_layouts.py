@@ -193,16 +193,17 @@ def test_images_for_which_the_sample_does_not_ask_are_left_out(root, names):
     assert "asks for 4 of 5 images to predict; left out: example.png" in told
 
 
-def test_a_row_for_a_folder_is_one_for_each_of_its_images(root):
+@pytest.mark.parametrize(("group", "count"), [(None, 8), ("none", 0)])
+def test_a_row_for_a_folder_is_one_for_each_of_its_images(root, group, count):
     """As the studies of MURA: a list without headings, of paths from another folder."""
     folders = [f"train/XR_{part}/patient{n}/study1" for part in ("HAND", "WRIST") for n in range(4)]
     names = [f"{folder}/image{n}.png" for folder in folders for n in (1, 2)]
     pictures(root, names)
     rows = [f"old/{folder}/,{n % 2}" for n, folder in enumerate(folders)]
     (root / "train_labeled_studies.csv").write_text("\n".join(rows) + "\n")
-    _, listing, told = described(root)
+    _, listing, told = described(root, group=group)
     assert classes_of(root, listing.train) == {name: str(n // 2 % 2) for n, name in enumerate(names)}
-    assert len({*listing.train.groups}) == 8
+    assert len({*(listing.train.groups or ())}) == count
     assert "folders of 16 images" in told
 
 
@@ -284,6 +285,17 @@ def test_a_table_for_each_class_is_refused_with_the_command_that_joins_them(root
         (root / f"{name}.csv").unlink()
     wanted = {f"images/{n}.png": CLASSES[n % 3] for n in range(12)}
     assert classes_of(root, described(root)[1].train) == wanted
+
+
+def test_a_command_is_shown_only_where_it_works(root):
+    root = root / "it's"
+    pictures(root, [f"images/{n}.png" for n in range(12)])
+    for k, name in enumerate(CLASSES):
+        table(root / f"{name}.csv", ["image", "width"], [[f"{n}.png", 8] for n in range(12) if n % 3 == k])
+    subprocess.run(["bash", "-c", refused(root).splitlines()[1]], check=True)
+    (root / "all_labels.csv").unlink()
+    table(root / "cat.csv", ["width", "image"], [["8,5", f"{n}.png"] for n in range(0, 12, 3)])
+    assert "tail" not in refused(root)
 
 
 def test_tables_that_contradict_each_other_are_refused(root):

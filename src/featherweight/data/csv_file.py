@@ -5,10 +5,12 @@ Every value is text: `007` stays `007`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +75,7 @@ def read(path: Path, delimiter: str | None = None) -> Table:
     if twice is not None and all(number_of(name) is not None for name in header):
         raise UserError(
             f"{path}: row 1 holds numbers, and no headings: put a line of these in front; of pixels after the class:\n"
-            f"sed -i \"1i label,$(seq -s, 0 {len(header) - 2})\" '{path}'"
+            f'sed -i "1i label,$(seq -s, 0 {len(header) - 2})" {shlex.quote(str(path))}'
         )
     if twice is not None:
         raise UserError(f"{path}: row {numbered[0][0]}: there are two columns called '{twice}'")
@@ -92,6 +94,14 @@ def read_sample(path: Path) -> Table:
     """
     table = read(path, ",")
     return table if len(table.header) > 1 else read(path)
+
+
+def is_plain(path: Path) -> bool:
+    """True if tools that work on lines (cut, awk) find the same fields: commas, no quotes, no marks, no blank lines."""
+    content = read_bytes(path).replace(b"\r\n", b"\n")
+    lines = content.splitlines()
+    odd = content.startswith(codecs.BOM_UTF8) or any(mark in content for mark in (b'"', b"\0", b"\r"))
+    return not odd and all(line.strip() for line in lines) and len({line.count(b",") for line in lines}) == 1
 
 
 def _rows(text: str, delimiter: str, path: Path) -> list[list[str]]:

@@ -10,6 +10,7 @@ from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import File, shared_folders
 
 FOLDER = "folder of images"  # the column that is added
+ALONE = "none"  # in place of a column of groups: the images of a folder do not belong together
 MOST = 0.9  # of a column's values that must name folders
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
@@ -54,6 +56,19 @@ def read(scan: Scan, survey: Survey, sample: SampleSubmission | None, hints: Hin
     except UserError as error:
         raise UserError(f"{scan.outer}: {error}") from None
     return None if roots is None else FolderDetector(scan, tree, roots).read(survey, sample, hints)
+
+
+def _flattening(root: Path) -> str | None:
+    """Return the command that puts the folders within the folders of `root` into `root`; None where it would fail."""
+    outer = list(root.iterdir())
+    inner = [one for folder in outer if folder.is_dir() for one in folder.iterdir()]
+    plain = all(one.is_dir() and not one.is_symlink() and not one.name.startswith(".") for one in (*outer, *inner))
+    if not plain or len({one.name for one in inner}) < len(inner) or (root.parent / "classes").exists():
+        return None
+    return (
+        f"cd {shlex.quote(str(root))} && mkdir ../classes && mv ./*/* ../classes && rmdir ./* && mv ../classes/* . && "
+        f"rmdir ../classes"
+    )
 
 
 class FolderDetector:
@@ -137,10 +152,10 @@ class FolderDetector:
         shown = examples([f"{last(folder)}/{last(within[0])}" for folder, within in sorted(inner.items())], 2)
         asked = {*(sample.distinct if len(sample.columns) == 1 else sample.columns)} if sample else set()
         if sample and asked and asked <= set(names) and not asked & self.classes:
+            command = _flattening(self.scan.folder / self.trains[0]) if len(self.trains) == 1 else None
             raise UserError(
                 f"{sample.path}: asks for '{min(asked)}', a folder within a folder, as {shown}: here the outer folders "
-                f"are the classes\nput the inner ones beside each other: cd '{self.scan.folder / self.trains[0]}' && "
-                f"mkdir ../classes && mv */* ../classes && rmdir * && mv ../classes/* . && rmdir ../classes"
+                f"are the classes\nput the inner ones beside each other{f': {command}' if command else ''}"
             )
         apart = len(set(names)) == len(names)
         if apart or (len(inner) <= len(set(names)) + 1 and not all(WITHIN.fullmatch(name.lower()) for name in names)):

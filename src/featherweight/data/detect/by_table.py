@@ -17,7 +17,7 @@ from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.split_column import record_split
 from featherweight.data.detect.to_predict import ToPredict
-from featherweight.data.folder_rows import FOLDER
+from featherweight.data.folder_rows import ALONE, FOLDER
 from featherweight.errors import UserError, count_of
 
 GROUP = re.compile(
@@ -150,8 +150,10 @@ class TableDetector:
         candidates = [(one, name) for one in tables_of for name in one.header if name not in taken]
         wanted = wish or self.hints.likely.get("group")
         named = [(one, name) for one, name in candidates if name == wanted]
-        if wish is not None and not named:
-            return  # none, or a pattern
+        if wish is not None and not named:  # none, or a pattern
+            if self.profile.folders:
+                self.detected.source["group"] = ALONE
+            return
         fitting = named[:1] or [
             (one, name)
             for one, name in candidates

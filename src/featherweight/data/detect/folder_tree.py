@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
@@ -28,9 +29,22 @@ TAKES = re.compile(rf"(?:.*[ _-])?{PIECES.pattern}|{NUMBERED.pattern}|{DAYS}")  
 PEOPLE = re.compile(rf"{NUMBERED.pattern}|\d+")
 DATA = {"image", "images", "img", "imgs", "data", "dataset", "datasets", "annotation", "annotations", "files", "master"}
 WHICH_DATA = {"extra", "additional", "external", "preprocessed", "processed", "resized", "cropped", "raw", "original"}
+MOST_NAMED = 20  # folders in a command
 AFFIX = re.compile(
     r"^(with|images?|imgs?|data)[ _-]+|[ _-]+(images?|imgs?|data|data[ _-]?set|leaf|leaves|form|version)$"
 )
+
+
+def _regrouping(folders: Sequence[str], parts: Sequence[str]) -> str:
+    """Return the command that makes parts of classes of classes of parts; nothing where it is long or would fail."""
+    names = [last(folder) for folder in folders]
+    if len(names) > MOST_NAMED or not {*names}.isdisjoint(parts) or len({*names}) < len(names):
+        return ""
+    listed = shlex.join(parts)
+    return (
+        f"; in the folder that holds these:\nmkdir {listed} && for c in {shlex.join(names)}; do for p in {listed}; do "
+        f'mv "$c/$p" "$p/$c"; done; done'
+    )
 
 
 class Tree:
@@ -122,7 +136,7 @@ class Tree:
         }:
             raise UserError(
                 f"each of {listed} holds the parts {held}: parts within classes are not read here\n"
-                f"put the images into train/<class>/ and test/<class>/ (mkdir train && mv CLASS/train train/CLASS)"
+                f"put the images into train/<class>/ and test/<class>/{_regrouping(parted, sorted(shared))}"
             )
         if len(parted) < len(folders) and len(shared) <= len(parted):
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -47,9 +48,9 @@ def packed(scan: Scan) -> str | None:
         return None
     first = names[0]
     stem = first.rpartition("/")[2].partition(".")[0]
-    command = PACKED["." + first.rpartition(".")[2].lower()].format(name=f"'{first}'", stem=f"'{stem}'")
+    command = PACKED["." + first.rpartition(".")[2].lower()].format(name=shlex.quote(first), stem=shlex.quote(stem))
     more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-    return f"{first}{more} still packed: cd '{scan.folder}' && {command}"
+    return f"{first}{more} still packed: cd {shlex.quote(str(scan.folder))} && {command}"
 
 
 def refuse_channels(scan: Scan) -> None:
@@ -159,6 +160,6 @@ def _refuse_without_ending(scan: Scan) -> None:
         ending = {"JPEG": "jpg", "TIFF": "tif"}.get(kind, kind.lower())
         raise UserError(
             f"{scan.outer}: {len(names):,} files have no ending, and {names[0]} is an image ({kind}); add it:\n"
-            f"cd '{scan.folder}' && find . -type f ! -name '*.*' -exec mv {{}} {{}}.{ending} \\;\n"
+            f"cd {shlex.quote(str(scan.folder))} && find . -type f ! -name '*.*' -exec mv {{}} {{}}.{ending} \\;\n"
             f"then run init again"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +85,12 @@ def others(scan: Scan, sample: SampleSubmission | None) -> list[str]:
 def refuse_row_numbers(sample: SampleSubmission | None) -> None:
     """Raise UserError if the first column of a sample submission holds no ids: it has no heading, or has classes."""
     if sample and len(sample.header) == 2 and len(set(sample.ids)) < len(sample.ids) == len(set(sample.values)):
+        path = shlex.quote(str(sample.path))
+        swap = f"awk -F, -v OFS=, '{{sub(/\\r$/, \"\"); print $2, $1}}' {path} > swapped.csv && mv swapped.csv {path}"
         raise UserError(
             f"{sample.path}: row 1: '{sample.header[0]}' has the same value in several rows, and '{sample.header[1]}' "
             f"has not: the ids stand second\nsubmissions are written with the ids first, and Kaggle takes columns in "
-            f"any order; swap them, and run init again:\n"
-            f"awk -F, -v OFS=, '{{sub(/\\r$/, \"\"); print $2, $1}}' '{sample.path}' > swapped.csv && "
-            f"mv swapped.csv '{sample.path}'"
+            f"any order; swap them, and run init again" + (f":\n{swap}" if csv_file.is_plain(sample.path) else "")
         )
     if sample is not None and not sample.header[0]:
         raise UserError(

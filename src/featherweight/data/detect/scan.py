@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import shlex
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ def scan(outer: Path, root: Path) -> Scan:
     if dead:
         seen.notes.append(
             f"links to files that are not there ({len(dead):,}), as {dead[0]}, not counted as images: delete them "
-            f"(find -L '{folder}' -type l -delete), or set image.unreadable: leave out"
+            f"(find -L {shlex.quote(str(folder))} -type l -delete), or set image.unreadable: leave out"
         )
     left_out = {*masks, *dead}
     seen.images = [name for name in images if name not in left_out]

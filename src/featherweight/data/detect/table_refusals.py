@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from featherweight.data import csv_file
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.sample_submission import MASKS, SampleSubmission
 from featherweight.data.file_matching import bare
@@ -58,16 +60,29 @@ def refuse_tables_of_one_class(survey: Survey) -> None:
     known = any(one.role or _may_have_classes(one) for one in survey.profiles)
     if len(files) < 2 or known or not apart or sum(map(len, files)) < 0.9 * len(survey.index.files):
         return
-    stems = " ".join(f"'{bare(name)}'" for name in names)
-    first = survey.profiles[0]
-    place, ending = first.table.header.index(first.id) + 1, names[0].rpartition(".")[2]
-    skip = 1 if first.header else 2
+    command = _joining(survey)
+    how = f":\n{command}\nthen" if command else ", of image and label,"
     raise UserError(
         f"{survey.scan.folder}: {len(names)} tables that each list images, as of one class each: "
-        f"{examples(names, 3)}; join them to one:\n"
-        f"cd '{survey.scan.folder}' && (echo image,label; for c in {stems}; do "
-        f'tail -n +{skip} "$c.{ending}" | cut -d, -f{place} | sed "s/\\r*$/,${{c##*/}}/"; done) > all_labels.csv\n'
-        f"then move those tables away, and run init again"
+        f"{examples(names, 3)}; join them to one{how} move those tables away, and run init again"
+    )
+
+
+def _joining(survey: Survey) -> str | None:
+    """Return the command that joins tables of one class each, if they are alike and line tools can read them."""
+    forms = {
+        (one.table.header.index(one.id) + 1, 1 if one.header else 2, one.name.rpartition(".")[2])
+        for one in survey.profiles
+    }
+    classes = [bare(one.name) for one in survey.profiles]
+    if len(forms) > 1 or not all(csv_file.is_plain(one.table.path) for one in survey.profiles):
+        return None
+    if any(mark in name for mark in ',"&\\' for name in classes):
+        return None
+    ((place, skip, ending),) = forms
+    return (
+        f"cd {shlex.quote(str(survey.scan.folder))} && (echo image,label; for c in {shlex.join(classes)}; do tail -n "
+        f'+{skip} "$c.{ending}" | cut -d, -f{place} | tr -d "\\r" | sed "s/$/,${{c##*/}}/"; done) > all_labels.csv'
     )
 
 

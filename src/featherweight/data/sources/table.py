@@ -10,6 +10,7 @@ from typing import Literal
 from featherweight.data import tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import File, bare
+from featherweight.data.folder_rows import ALONE
 from featherweight.data.folder_rows import FOLDER as FOLDER_ROW
 from featherweight.data.folder_rows import FolderIndex
 from featherweight.data.label_rows import FOLDER, Columns, LabelRows, match_near
@@ -46,12 +47,12 @@ def table(  # the parameters are the keys of a competition's file
     """A table `labels` (CSV, JSON, Parquet, or a list whose columns `header` names) and folders of `images`.
 
     The column `id` (default: the first) names files, by path or name, with or without ending; with `folders`, it names
-    folders, whose images all have the row's class, and belong together without a `group`. The class stands in
-    `label` (default: the second column), is the column of `columns` that holds 1, or is the folder the image lies in
-    (`label: /folder`). With `several` an image has a set of classes: those of `columns` that hold 1, or the parts of
-    `label` between `separator` (`[]`: lists as Python writes them). The column `group` says which images belong
-    together; a blank is an image alone. `join` adds the columns of other tables, each with its header, or [] where it
-    has one.
+    folders, whose images all have the row's class, and belong together without a `group` (`none`: they do not). The
+    class stands in `label` (default: the second column), is the column of `columns` that holds 1, or is the folder the
+    image lies in (`label: /folder`). With `several` an image has a set of classes: those of `columns` that hold 1, or
+    the parts of `label` between `separator` (`[]`: lists as Python writes them). The column `group` says which images
+    belong together; a blank is an image alone. `join` adds the columns of other tables, each with its header, or []
+    where it has one.
 
     Rows whose column `split` holds one of `valid_rows` are held out, those of `test_rows` are the test, with their
     classes if they have any; the table `valid` holds rows that are held out. The `test` folders hold the images to
@@ -68,7 +69,8 @@ def table(  # the parameters are the keys of a competition's file
         raise UserError(f"{joined.path}: row 1: expected a column of ids and one of labels, got '{joined.header[0]}'")
     first = id or joined.header[0]
     named = None if columns else label or next(name for name in joined.header if name != first)
-    wanted = Columns(first, named, columns, several, separator, group or (FOLDER_ROW if folders else None))
+    together = FOLDER_ROW if folders and group is None else None if group == ALONE else group
+    wanted = Columns(first, named, columns, several, separator, together)
     files = _apart(images, test, [(folder, file) for folder in images for file in walk(root / folder)])
     held = tables.read(root / valid, header) if valid else None
     if folders:
@@ -96,7 +98,6 @@ def table(  # the parameters are the keys of a competition's file
     problems.settle(faults == "leave out")
     if not listed.usable(rows["train"]):
         raise UserError(f"{joined.path}: no row has both a label and an image")
-
     plain = not any(is_image(name) for name in listed.place_of)
     to_predict = [file for file in spare if file[0] in shared]
     to_predict += [(folder, file) for folder in test if folder not in shared for file in walk(root / folder)]
