@@ -12,6 +12,7 @@ from rich.markup import escape
 from featherweight import atomic
 from featherweight.budget import ModelSize
 from featherweight.console import show_table
+from featherweight.errors import count_of
 from featherweight.pages import template
 from featherweight.report.tables import blank_table
 
@@ -28,6 +29,18 @@ COLUMNS: dict[str, tuple[str, Callable[[ModelSize], float | None]]] = {
     "score": ("score", lambda one: one.score),
     "macs": ("multiply-adds", lambda one: one.macs),
     "bytes": ("bytes", lambda one: one.bytes),
+}
+MEANINGS = {  # of columns, on the page
+    "parameters": "frozen or not, of any precision; shared memory once; packed weights at their unpacked size",
+    "folded": "parameters after folding batch norms into the layer before them and merging branches of training",
+    "statistics": "running means and variances, masks and indices: no parameters",
+    "averaged": "an average of the weights, stored beside them: no part of the model",
+    "others": "the optimizer's state and records of training: no part of the model",
+    "bits": "in which the parameters are stored",
+    "zeros": "how many parameters are 0",
+    "score": "MicroNet's, a size: a parameter of 32 bits is 1, one of 8 bits 1/4; of sparse ones those that are not 0",
+    "macs": "for one image",
+    "bytes": "of the file",
 }
 
 
@@ -74,7 +87,7 @@ def write_csv(path: Path, weights: Sequence[ModelSize], faults: Mapping[str, str
 
 def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], limits: Limits) -> None:
     """Write the page: the smallest first, with a bar against the limit (or the largest), and the files with faults."""
-    columns = _columns(weights)
+    columns, beyond = _columns(weights), sum(bool(over(one, limits)) for one in weights)
     widest = limits.get("parameters") or max((one.parameters for one in weights), default=1) or 1
     rows = [
         {
@@ -86,9 +99,15 @@ def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], 
         }
         for one in sorted(weights, key=lambda one: one.parameters)
     ]
-    titles = [title for title, _ in columns.values()]
-    stated = ", ".join(f"{key} {_written(number)}" for key, number in limits.items())
-    page = template("report", "weights.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=stated)
+    titles = {title: MEANINGS[key] for key, (title, _) in columns.items()}
+    counts = [count_of(len(weights), "model")]
+    if limits:
+        stated = ", ".join(f"{COLUMNS[key][0]} {_written(number)}" for key, number in limits.items())
+        counts = [f"Limit: {stated}", f"{len(weights) - beyond:,} of {counts[0]} within"]
+    counts += [f"{count_of(len(faults), 'file')} not weighed"] if faults else []
+    page = template("report", "weights.html.jinja").render(
+        titles=titles, rows=rows, faults=faults, counts="; ".join(counts)
+    )
     atomic.write_text(path, page)
 
 
@@ -100,4 +119,4 @@ def _columns(weights: Sequence[ModelSize]) -> dict[str, tuple[str, Callable[[Mod
 def _written(number: float | None) -> str:
     if number is None:
         return ""
-    return f"{number:,.1f}" if isinstance(number, float) else f"{number:,}"
+    return f"{number:,.1f}".removesuffix(".0") if isinstance(number, float) else f"{number:,}"
