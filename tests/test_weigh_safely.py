@@ -12,6 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from featherweight.budget import files_in, weigh_anything
 from featherweight.cli import main
+from featherweight.cli.models import weigh
 from featherweight.errors import UserError
 
 
@@ -83,6 +84,38 @@ def test_what_only_is_called_weights_is_said_to_be_none(tmp_path, content, words
     (tmp_path / "net.pth").write_bytes(content)
     with pytest.raises(UserError, match=words):
         weigh_anything(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".onnx"])
+def test_a_pointer_of_git_lfs_is_said_to_be_one(tmp_path, ending):
+    path = tmp_path / f"net{ending}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(UserError, match="git lfs pull"):
+        weigh_anything(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("https://example.org/a.pth", "an address; download"),
+        ("timm/", "expected timm/NAME"),
+        ("timm/hf_hub:timm/x", "timm has no model called 'hf_hub:timm/x'"),
+    ],
+)
+def test_names_that_are_none(name, words, capsys):
+    assert main.main(["weigh", name]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_many_files_are_weighed_by_several_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(weigh, "MANY", 3)
+    for count in (1, 2, 3):
+        torch.save({"w": torch.ones(count)}, tmp_path / f"{count}.pth")
+    (tmp_path / "bad.pth").write_bytes(b"PK")
+    assert main.main(["weigh", str(tmp_path), "--json"]) == 2
+    said = capsys.readouterr()
+    assert [one["parameters"] for one in json.loads(said.out)] == [1, 2, 3, None]
+    assert "bad.pth: damaged" in said.err
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 from featherweight.errors import UserError
 
 SHARE = 0.8  # fraction of the free memory that one file may use
+LFS = b"version https://git-lfs.github.com/"
 LARGEST_TEXT = 2**20  # bytes of a file that a person writes: a recipe, a competition
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -56,6 +57,15 @@ def open_regular(path: Path | str) -> BufferedReader:
         return os.fdopen(handle, "rb")
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from None
+
+
+def beginning(path: Path, count: int) -> bytes:
+    """Return the first bytes of a regular file. Raises UserError as `open_regular`, and for a pointer of git-lfs."""
+    with open_regular(path) as stream:
+        head = stream.read(max(count, len(LFS)))
+    if head.startswith(LFS):
+        raise UserError(f"{path}: a pointer to a file that git-lfs has: git lfs pull")
+    return head[:count]
 
 
 def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
@@ -103,6 +113,17 @@ def refuse_beyond_memory(path: Path | str, wanted: int) -> None:
     free = free_memory()
     if free is not None and wanted > SHARE * free:
         raise UserError(f"{path}: reading it takes {gigabytes(wanted)} of memory, but only {gigabytes(free)} are free")
+
+
+def take_part_of_memory(parts: int) -> None:
+    """Let this process, one of so many that read files, allocate only its part of the free memory, if the system can
+    enforce it (Linux).
+    """
+    free = free_memory()
+    if free is not None and sys.platform.startswith("linux"):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_held() + free // parts, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 @contextmanager

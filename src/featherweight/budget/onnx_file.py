@@ -34,6 +34,7 @@ def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
 
     Raises UserError for other files, for one that declares more than it holds, and for missing weights.
     """
+    untrusted_files.beginning(path, 1)
     untrusted_files.refuse_beyond_memory(path, 2 * size)
     with untrusted_files.explained(path, "not a readable ONNX file"):
         import onnx

@@ -127,9 +127,7 @@ def refuse_no_tensors(path: Path, content: Any) -> NoReturn:
 
 def read_content(path: Path) -> Any:
     """Return everything in a file of weights, as plain data and tensors. Raises UserError as `read_state` does."""
-    untrusted_files.regular_file(path)
-    with path.open("rb") as stream:
-        head = stream.read(64)
+    head = untrusted_files.beginning(path, 64)
     if path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     if head[:2] == b"PK":
@@ -141,8 +139,7 @@ def read_content(path: Path) -> Any:
         begins = "it is empty"
         if head:
             begins = f"it begins with {head[:24].decode('ascii', 'replace')!r}"
-        hint = ", a pointer to a file that git-lfs has: git lfs pull" if b"git-lfs" in head else ""
-        raise UserError(f"{path}: not a weights file: {begins}{hint}")
+        raise UserError(f"{path}: not a weights file: {begins}")
     return _unpickled(path, mmap=False)
 
 

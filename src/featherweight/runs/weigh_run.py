@@ -46,7 +46,11 @@ def weigh_anything(
 
 
 def _refuse_unknown(what: Any) -> None:
-    """Raise UserError for a plain word that is no file: it was meant as a run, or as a recipe."""
+    """Raise UserError for an address, and for a plain word that is no file: it was meant as a run, or as a recipe."""
+    if isinstance(what, str) and "://" in what:
+        raise UserError(f"{what}: an address; download the file, and weigh it here")
+    if what in ("timm/", "torchvision/"):
+        raise UserError(f"{what}: expected {what}NAME, such as {what}resnet18")
     if isinstance(what, str) and what.replace("-", "").replace("_", "").isalnum() and not Path(what).exists():
         if what in paths.config_names("recipes"):
             raise UserError(f"'{what}' is a recipe, weighed against a competition's limit: ./run.sh check {what}")

@@ -8,7 +8,8 @@ separately.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from featherweight.cli.arguments import add_competition, count, number
 
 if TYPE_CHECKING:
     from featherweight.budget import ModelSize
+    from featherweight.models.shape import Shape
+
+MANY, MOST = 16, 8  # files for which processes are started, and of these at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,29 +94,79 @@ def _named(whats: Sequence[str]) -> Iterator[str]:
 
 def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelSize], dict[str, str]]:
     """Return the counts, and by name the errors of models that cannot be counted, which do not affect the others."""
-    import contextlib
-    import sys
+    import functools
 
     from rich.progress import track
 
     from featherweight import config
+    from featherweight.budget import ModelSize
     from featherweight.budget.any_model import IMAGENET
     from featherweight.console import is_live
-    from featherweight.errors import UserError
     from featherweight.runs.weigh_run import weigh_anything
-    from featherweight.untrusted_files import reason
 
     shape = IMAGENET if competition is None else config.load_competition(competition).shape
     weights: list[ModelSize] = []
     faults: dict[str, str] = {}
-    for name in track(names, "weighing", transient=True, disable=not is_live() or len(names) < 2):
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a network prints does not belong to the table
-                weights.append(weigh_anything(name, shape=shape))
-        except UserError as error:
-            other = ".py:" in name and competition is None and "224" in str(error)
-            hint = " (--competition NAME builds it for other classes and images)" if other else ""
-            faults[name] = f"{error}{hint}"
-        except Exception as error:  # any error in the code of a network or reader
-            faults[name] = f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})"
+    with _mapped(names) as mapped:
+        found = mapped(functools.partial(_weighed_one, weigh_anything, shape, competition is None), names)
+        shown = track(found, "weighing", len(names), transient=True, disable=not is_live() or len(names) < 2)
+        for name, one in zip(names, shown, strict=True):
+            if isinstance(one, ModelSize):
+                weights.append(one)
+            else:
+                faults[name] = one
     return weights, faults
+
+
+@contextlib.contextmanager
+def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize | str]]]:
+    """Yield a `map` that uses several cores where there are many files, if processes can be forked safely: on Linux."""
+    import multiprocessing
+    import sys
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    from featherweight.errors import UserError
+    from featherweight.runtime.cores import cores
+
+    if not sys.platform.startswith("linux") or len(names) < MANY or not all(Path(name).is_file() for name in names):
+        yield map
+        return
+    parts = min(cores(), MOST)
+    pool = ProcessPoolExecutor(parts, multiprocessing.get_context("fork"), _begin, (parts,))
+    try:
+        yield pool.map
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that read the files was killed, as for lack of memory: weigh fewer at once"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(parts: int) -> None:
+    """Begin a process, one of so many: Ctrl-C is left to the first."""
+    import signal
+
+    from featherweight.untrusted_files import take_part_of_memory
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    take_part_of_memory(parts)
+
+
+def _weighed_one(weigh: Callable[..., ModelSize], shape: Shape, is_default: bool, name: str) -> ModelSize | str:
+    """Return the count of a model, or why it cannot be counted."""
+    import sys
+
+    from featherweight.errors import UserError
+    from featherweight.untrusted_files import reason
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what a network prints does not belong to the table
+            return weigh(name, shape=shape)
+    except UserError as error:
+        other = ".py:" in name and is_default and "224" in str(error)
+        hint = " (--competition NAME builds it for other classes and images)" if other else ""
+        return f"{error}{hint}"
+    except Exception as error:  # any error in the code of a network or reader
+        return f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})"
