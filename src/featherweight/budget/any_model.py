@@ -31,7 +31,6 @@ from featherweight.models import FAMILIES, custom, outline
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import read_content, refuse_no_tensors
 
-LIBRARIES = ("timm/", "torchvision/")  # whose networks have names
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
 
 
@@ -51,7 +50,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
         kind = what.__name__ if isinstance(what, type) else f"a {type(what).__name__}"
         raise UserError(f"cannot weigh {kind}: expected a module, the state of one, a file, or a name")
     name = str(what)
-    if name.startswith(LIBRARIES) or (custom.is_custom(name) and not Path(name).exists()):
+    if name.startswith(custom.LIBRARIES) or (custom.is_custom(name) and not Path(name).exists()):
         if example is not None:
             shape = shape._replace(channels=example.shape[1], size=example.shape[-1])
         images = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
@@ -85,7 +84,7 @@ def _by_name(name: str, shape: Shape) -> nn.Module:
         except ValidationError as error:
             raise UserError(f"{name}: {error.errors()[0]['msg']}") from None
     except UserError:
-        net = custom.countable(name, shape) if custom.is_custom(name) and not name.startswith(LIBRARIES) else None
+        net = custom.countable(name, shape) if custom.is_custom(name) else None
         if net is None:
             raise
         return net

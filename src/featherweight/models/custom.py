@@ -41,6 +41,8 @@ from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 from featherweight.schema import Choice
 
+LIBRARIES = ("timm/", "torchvision/")  # before the names of their networks
+
 
 class CustomModel(Choice):
     """The model section for a network of the user's; only the keys that the recipe gives are passed on.
@@ -103,8 +105,8 @@ def pretrained_argument(spec: CustomModel) -> str:
 
 
 def is_custom(name: str) -> bool:
-    """True if a model's name says where its code is."""
-    return ":" in name
+    """True if a model's name says where its code is: FILE.py:NAME, and not timm/hf_hub:NAME."""
+    return ":" in name and not name.startswith(LIBRARIES)
 
 
 def store_sources(spec: Choice, folder: Path) -> None:
