@@ -120,7 +120,9 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelS
 
 @contextlib.contextmanager
 def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize | str]]]:
-    """Yield a `map` that uses several cores where there are many files, if processes can be forked safely: on Linux."""
+    """Yield a `map` that uses several cores for many files, where processes can be forked safely (Linux), if each has
+    memory for several times the largest file.
+    """
     import multiprocessing
     import sys
     from concurrent.futures import ProcessPoolExecutor
@@ -128,11 +130,15 @@ def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize |
 
     from featherweight.errors import UserError
     from featherweight.runtime.cores import cores
+    from featherweight.untrusted_files import free_memory
 
-    if not sys.platform.startswith("linux") or len(names) < MANY or not all(Path(name).is_file() for name in names):
+    sizes = [path.stat().st_size for name in names if (path := Path(name)).is_file()]
+    parts = 1
+    if len(sizes) >= MANY and sys.platform.startswith("linux"):
+        parts = min(cores(), MOST, (free_memory() or 0) // (4 * max(sizes) + 1))
+    if parts < 2:
         yield map
         return
-    parts = min(cores(), MOST)
     pool = ProcessPoolExecutor(parts, multiprocessing.get_context("fork"), _begin, (parts,))
     try:
         yield pool.map
