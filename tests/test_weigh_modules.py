@@ -107,6 +107,10 @@ def test_multiply_adds_in_any_precision_of_a_batch_or_one_image(kind):
 def test_an_example_that_is_none_is_said_to_be():
     with pytest.raises(UserError, match="must be a tensor of images"):
         fw.weigh(net(), (3, 32, 32))
+    with pytest.raises(UserError, match=r"must be images \[B, C, H, W\], and is \[5\]"):
+        fw.weigh("timm/resnet18", torch.rand(5))
+    with pytest.raises(UserError, match="an object of type int"):
+        fw.weigh(3)
 
 
 @pytest.mark.filterwarnings("ignore")

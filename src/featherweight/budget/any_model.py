@@ -47,11 +47,13 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     if isinstance(what, Mapping):
         return _of_content("state", Path("state"), what if isinstance(what, dict) else dict(what), None)
     if not isinstance(what, str | Path):
-        kind = what.__name__ if isinstance(what, type) else f"a {type(what).__name__}"
+        kind = f"the class {what.__name__}" if isinstance(what, type) else f"an object of type {type(what).__name__}"
         raise UserError(f"cannot weigh {kind}: expected a module, the state of one, a file, or a name")
     name = str(what)
     if name.startswith(custom.LIBRARIES) or (custom.is_custom(name) and not Path(name).exists()):
         if example is not None:
+            if example.dim() != 4:
+                raise UserError(f"{name}: the example must be images [B, C, H, W], and is {list(example.shape)}")
             shape = shape._replace(channels=example.shape[1], size=example.shape[-1])
         images = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
         return weigh_module(name, _by_name(name, shape), images)
