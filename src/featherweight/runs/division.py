@@ -123,7 +123,7 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     training.
     """
     found, wanted = labelled_groups(run.competition, data), run.recipe.split
-    came_divided = data.valid is not None and wanted.folds is None
+    came_divided = provided_holdout(wanted, data) is not None
     train, holdout, _ = packs
     place = {id: place for place, id in enumerate(_ids(data))}
     held = np.array([place[id] for id in holdout.ids])
