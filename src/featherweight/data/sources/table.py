@@ -10,9 +10,8 @@ from typing import Literal
 from featherweight.data import tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import File, bare
-from featherweight.data.folder_rows import ALONE
+from featherweight.data.folder_rows import ALONE, FolderIndex
 from featherweight.data.folder_rows import FOLDER as FOLDER_ROW
-from featherweight.data.folder_rows import FolderIndex
 from featherweight.data.label_rows import FOLDER, Columns, LabelRows, match_near
 from featherweight.data.listing import Faults, Label, Listing, Samples, is_image, walk
 from featherweight.errors import UserError
