@@ -3,6 +3,7 @@
     ./run.sh bench coverage --draws 1000
     ./run.sh bench coverage --leaderboard 400    instead, simulate public and private scores: see `_leaderboards.py`
     ./run.sh bench coverage --stratified 400     instead, hold out few images per class: see `_small_holdouts.py`
+    ./run.sh bench coverage --folds 2            instead, estimate the gain of a mean of folds: see `_folds.py`
     ./run.sh bench coverage --cells 2 4          instead, train real runs with seeds 2 and 3: see `_cells.py`
 
 A cell is a kind of data (five classes with frequencies up to 3:1; two classes, one with a tenth of the images;
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 
 import _cell_summary
 import _cells
+import _folds
 import _leaderboards
 import _record
 import _small_holdouts
@@ -160,12 +162,19 @@ def main() -> None:
     parser.add_argument("--leaderboard", type=int, metavar="DRAWS", help=text)
     text = "instead, hold out few images per class this many times, with classifiers that take no time to fit"
     parser.add_argument("--stratified", type=int, metavar="DRAWS", help=text)
+    text = (
+        "instead, train folds this many times with networks that take no time to fit, and compare their mean with each"
+    )
+    parser.add_argument("--folds", type=int, metavar="DRAWS", help=text)
     arguments = parser.parse_args()
     if arguments.leaderboard is not None:
         leaderboards(arguments.leaderboard, arguments.out)
         return
     if arguments.stratified is not None:
         small_holdouts(arguments.stratified, arguments.out)
+        return
+    if arguments.folds is not None:
+        means_of_folds(arguments.folds, arguments.out)
         return
     if arguments.cells is not None:
         real_runs(range(*arguments.cells), arguments.troubles, arguments.out)
@@ -210,6 +219,13 @@ def small_holdouts(draws: int, out: Path) -> None:
 
     what, asked = _small_holdouts.__doc__ or "", _small_holdouts.cells()
     print("\n".join(_small_holdouts.table(_record.measured("coverage-stratified", what, asked, one, out))))
+
+
+def means_of_folds(draws: int, out: Path) -> None:
+    """Train the cells that are missing in today's record, and print the table."""
+    what, asked = _folds.__doc__ or "", _folds.cells()
+    rows = _record.measured("coverage-folds", what, asked, lambda **cell: _folds.cell(**cell, draws=draws), out)
+    print("\n".join(_folds.table(rows)))
 
 
 def real_runs(seeds: range, troubles: Sequence[str], out: Path) -> None:

@@ -12,7 +12,7 @@ from featherweight.cli.main import main
 from featherweight.config import load_recipe
 from featherweight.evaluation import intervals, leaderboard, stratification, unlabelled
 from featherweight.evaluation.metrics import METRICS, Score
-from featherweight.runs import evaluate, expected_score, query, selection, without_labels
+from featherweight.runs import division, evaluate, expected_score, query, selection, without_labels
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 from featherweight.runs.without_labels import error_under
@@ -69,6 +69,64 @@ def test_a_mean_of_folds_has_their_shift_and_is_not_compared_with_one_of_them(fi
     expected = expected_score.expect(run, run.result.holdout, labels)
     assert (expected.auc, expected.estimates, expected.shifted) == (told.auc, told.estimates, False)
     assert (expected.folds, expected.fold_gain) == (1, 0.0)  # a mean of one model
+
+
+def seen_by_fold(auc, shifted, **estimates) -> Expected:
+    part = (0.0, 0.0, 0.0, 10)
+    ends = None if auc is None else (auc, auc - 0.1, auc + 0.1)
+    return Expected("accuracy", part, part, True, auc=ends, shifted=shifted, estimates=estimates)
+
+
+@pytest.mark.parametrize(
+    ("folds", "shift"),
+    [
+        (
+            [
+                seen_by_fold(0.6, True, ATC=0.8, seeds=0.5),
+                seen_by_fold(0.7, True, ATC=0.6),
+                seen_by_fold(0.5, False, ATC=0.7),
+            ],
+            ((0.6, 0.5, 0.7), True, {"ATC": 0.7}, error_under(0.6)),
+        ),
+        (
+            [seen_by_fold(0.8, True, ATC=0.8), seen_by_fold(0.6, False, ATC=0.6)],  # as many saw one as saw none
+            ((0.7, 0.6, 0.8), False, {"ATC": 0.7}, error_under(0.7)),
+        ),
+        ([seen_by_fold(0.9, True, ATC=0.8), seen_by_fold(None, False)], (None, False, {}, None)),
+        ([seen_by_fold(0.9, True, ATC=0.8), None], (None, False, {}, None)),  # a run of earlier versions
+    ],
+)
+def test_folds_see_the_mean_of_their_shifts_if_all_have_looked(monkeypatch, folds, shift):
+    run = SimpleNamespace(weighted_models=[(told, 1 / len(folds)) for told in folds])
+    monkeypatch.setattr(Expected, "read", lambda told: told)
+    monkeypatch.setattr(without_labels, "fold_gain", lambda run, labels: 0.02)
+    seen = expected_score._of_folds(run, np.zeros(1, int), seen_by_fold(None, False))
+    assert (seen.folds, seen.fold_gain) == (len(folds), 0.02)
+    auc, shifted, estimates, error = shift
+    assert seen.auc == (auc and pytest.approx(auc))
+    assert (seen.shifted, seen.estimates) == (shifted, {name: pytest.approx(of) for name, of in estimates.items()})
+    assert seen.error == (error and pytest.approx(error))
+
+
+@pytest.mark.parametrize(
+    ("metric", "sign", "error"),
+    [("accuracy", 1, expected_score.GAIN_ERROR), ("log_loss", -1, expected_score.LOSS_GAIN_ERROR)],
+)
+def test_the_gain_of_a_mean_of_folds_is_added_and_doubted(monkeypatch, metric, sign, error):
+    for of in ("among_runs", "among_epochs"):
+        monkeypatch.setattr(selection, of, lambda run, given: (0.0, 1))
+    monkeypatch.setattr(selection, "of_stratification", lambda run, labels: 0.0)
+    monkeypatch.setattr(expected_score, "_gaps", lambda run: [])
+    holdout, part = Score(0.5, 0.48, 0.52, 2500, metric), (0.0, 0.0, 0.0, 5000)
+    one, mean = (
+        expected_score._adjusted_by_other_runs(
+            None, holdout, np.zeros(1, int), Expected(metric, part, part, True, folds=5, fold_gain=gain)
+        )
+        for gain in (0.0, 0.1)
+    )
+    assert (one.private[0], mean.private[0]) == (pytest.approx(0.5), pytest.approx(0.5 + sign * 0.1))
+    spread = np.hypot(width(one), 2 * 1.96 * error * 0.1)
+    assert width(mean) == pytest.approx(spread, rel=0.05)
 
 
 def test_images_that_a_run_was_trained_on_show_no_shift(finished, monkeypatch):
@@ -332,6 +390,37 @@ def test_the_frequencies_of_the_classes_are_as_certain_as_all_labelled_images_ma
     )
     assert selection.of_stratification(run, true_labels(run)) == 0
     assert asked == [pytest.approx(len(run.split.train) + len(run.split.holdout))]
+
+
+def test_the_printed_interval_reaches_as_far_as_the_bias(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(shutil.copytree(finished, tmp_path / "home")))
+    run = Run.find("first")
+    labels, ends = true_labels(run), []
+    for bias in (0.0, 0.05):
+        monkeypatch.setattr(stratification, "bias", lambda *judged, bias=bias, **of: bias)
+        ends.append(evaluate.evaluate(run, "holdout", run.split.holdout, labels))
+    plain, told = ends
+    assert (told.value, told.high) == (plain.value, plain.high)
+    assert told.low == pytest.approx(plain.low - 0.05)
+
+
+@pytest.mark.parametrize(("valid", "folds", "count"), [(None, None, 7), ("came with the data", None, None), ("", 5, 7)])
+def test_what_was_divided_class_by_class_is_all_that_is_labelled(valid, folds, count):
+    one, other = (SimpleNamespace(train=train, holdout=list("cd"), test=["e"]) for train in (["a", "b"], ["f", "g"]))
+    run = SimpleNamespace(
+        competition=SimpleNamespace(load=lambda: SimpleNamespace(valid=valid)),
+        recipe=SimpleNamespace(split=SimpleNamespace(folds=folds)),
+        split=SimpleNamespace(train=[], holdout=list("cd"), test=[]),
+        weighted_models=[(SimpleNamespace(split=split), 0.5) for split in (one, other)],
+    )
+    assert division.labelled(run) == count
+
+
+def test_the_summary_says_what_was_subtracted_if_it_matters():
+    part = (0.9, 0.8, 0.95, 100)
+    much, little = (str(Expected("accuracy", part, part, True, by_stratification=bias)) for bias in (0.03, 0.005))
+    assert much.endswith("(100 images), 3.00 points of bias subtracted")
+    assert "bias" not in little
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "macro_f1", "quadratic_kappa"])
