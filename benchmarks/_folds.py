@@ -40,8 +40,9 @@ def cell(*, set: str, network: str, images: int, folds: int, draws: int) -> list
     gains: dict[str, list[tuple[float, float]]] = {metric: [] for metric in METRICS_ASKED}
     for draw in range(draws):
         random = np.random.default_rng([images, folds, UNITS[network], draw])
-        (seen, labels), (test, answers) = pictures(set, random)
-        seen, labels, test = seen[:images].reshape(images, -1) / 255, labels[:images], test.reshape(len(test), -1) / 255
+        (drawn, labels), (others, answers) = pictures(set, random)
+        seen, labels = drawn[:images].reshape(images, -1) / 255, labels[:images]
+        test = others.reshape(len(others), -1) / 255
         fold = folds_of([str(n) for n in range(images)], [str(label) for label in labels], folds, seed=draw)
         held, members = np.empty((images, labels.max() + 1)), []
         for number in range(folds):
@@ -102,7 +103,7 @@ def _trained(
     centre, bias = images.mean(0), random.normal(size=units) / 4
 
     def hidden(pixels: Floats) -> NDArray[np.float64]:
-        return np.c_[np.maximum((pixels - centre) @ into * 4 + bias, 0), np.ones(len(pixels))]
+        return np.hstack([np.maximum((pixels - centre) @ into * 4 + bias, 0), np.ones((len(pixels), 1))])
 
     inside, wanted = hidden(images), np.eye(labels.max() + 1)[labels]
     out = np.linalg.solve(inside.T @ inside + RIDGE * np.eye(units + 1), inside.T @ wanted)
