@@ -113,7 +113,8 @@ def test_soups_ensembles_and_students_of_photographs(photos):
     assert main(["ensemble", "first", "second", "--name", "both"]) in (0, 3)
     assert main(["soup", "first", "second", "--name", "souped"]) == 0
     assert Run.find("souped").result.parameters == Run.find("first").result.parameters
-    assert main([*photos, "--name", "taught", "--set", "distill.teachers=[first]"]) == 0
+    other_crop = ("--set", "image.crop=0.9")  # a teacher sees what the student is shown
+    assert main([*photos, *other_crop, "--name", "taught", "--set", "distill.teachers=[first]"]) == 0
     for name in ("souped", "taught"):
         assert Run.find(name).probs("holdout").shape == (8, 2)
 

@@ -15,7 +15,8 @@ from featherweight import atomic, paths
 from featherweight.config import Pseudo
 from featherweight.console import say
 from featherweight.data.csv_file import examples
-from featherweight.data.pack import LabelledPack, Pack
+from featherweight.data.image import Image
+from featherweight.data.pack import LabelledPack, Pack, decode_alike
 from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.models import Classifier
@@ -51,12 +52,7 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
         teacher = _known_run(run, name, where, holdout)
         if teacher.is_ensemble:
             raise UserError(f"{where} is an ensemble; name its members instead: {', '.join(teacher.members)}")
-        ours, theirs = run.competition.image, teacher.competition.image
-        if ours != theirs:
-            raise UserError(
-                f"{where} is trained on images of {theirs.size} px ({theirs.fit}), and this recipe has {ours.size} px "
-                f"({ours.fit}); give both the same image section"
-            )
+        _refuse_other_images(where, teacher.competition.image, run.competition.image)
         if run.recipe.progressive is not None and not distill.once:
             if teacher.recipe.train.normalize == "pixel":
                 raise UserError(f"{where} subtracts the mean of every pixel, so it takes one size only (progressive)")
@@ -72,6 +68,19 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
         return Teachers(models)
     mean = np.mean([temper(probs, distill.temperature) for probs in saved], axis=0, dtype=np.float64)
     return Teachers(models, torch.from_numpy(mean.astype(np.float32)), len(saved))
+
+
+def _refuse_other_images(where: str, theirs: Image, ours: Image) -> None:
+    """Raise UserError unless a teacher was trained on images that are prepared like these.
+
+    The crop that is scored may differ: a teacher predicts what its student is shown.
+    """
+    if theirs.size == ours.size and decode_alike(theirs, ours):
+        return
+    other = theirs.model_dump(exclude={"mirror", "crop", "interpolation"})
+    differ = [key for key, value in other.items() if value != getattr(ours, key)]
+    one, two = (", ".join(f"image.{key}={getattr(image, key)}" for key in differ) for image in (theirs, ours))
+    raise UserError(f"{where} is trained with {one}, and this recipe has {two}; give both the same image section")
 
 
 def _folds(names: Sequence[str]) -> list[Run]:
