@@ -1,12 +1,15 @@
 """Decoding: formats, modes, orientation, and how an image that is not square becomes a square."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from featherweight.data.image import Image, decode, fit
+from featherweight import untrusted_files
+from featherweight.data.image import Image, decode, fit, opened
 from featherweight.errors import UserError
 
 SIZE = 16
@@ -26,6 +29,17 @@ def test_formats(tmp_path, ending):
     pixels = np.full((SIZE, SIZE, 3), 96, np.uint8)
     Pillow.fromarray(pixels).save(tmp_path / f"x.{ending}")
     np.testing.assert_allclose(decode(tmp_path / f"x.{ending}", COLOUR), pixels, atol=3)
+
+
+def test_a_picture_of_200_megapixels_is_opened_where_the_memory_is_free(monkeypatch):
+    """A telephone takes such; the file here ends where its pixels would begin."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 16384, 12288, 8, 2, 0, 0, 0)
+    file = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    file += struct.pack(">I", 0) + b"IDAT"
+    assert opened(io.BytesIO(file)).size == (16384, 12288)
+    monkeypatch.setattr(untrusted_files, "free_memory", lambda: 2**28)
+    with pytest.raises(UserError, match="of memory, but only 0.2 GB are free"):
+        opened(io.BytesIO(file))
 
 
 def test_a_wrong_ending(tmp_path):

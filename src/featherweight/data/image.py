@@ -27,7 +27,7 @@ from featherweight.untrusted_files import read_bytes, reason, refuse_beyond_memo
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "PPM", "WEBP", "GIF", "TIFF", "ICO", "JPEG2000", "AVIF")
 LARGE = 2**24  # pixels; a larger picture is compared with the free memory
 LARGEST_FILE = 2**30  # bytes
-warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)  # the bound is ours
+Pillow.MAX_IMAGE_PIXELS = None  # its bound is below what phones take, 200 million pixels; ours is the free memory
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # what it logs is raised as well
 SMALLEST_SIDE, LARGEST_SIDE = 4, 1024  # pixels of the square that a model sees
 SAMPLES_PER_PIXEL = 277  # a tag of TIFF
@@ -87,8 +87,7 @@ def read(file: Path | str) -> bytes:
 def opened(stream: IO[bytes]) -> Pillow.Image:
     """Open a picture without decoding its pixels, in one of the formats that run no other program.
 
-    Raises whatever Pillow raises (it refuses pictures of over 178 million pixels), and UserError for a picture that
-    does not fit into memory once per processor core.
+    Raises whatever Pillow raises, and UserError for a picture that does not fit into memory once per processor core.
     """
     picture = Pillow.open(stream, formats=_formats())
     width, height = picture.size
