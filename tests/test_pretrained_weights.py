@@ -39,7 +39,7 @@ def start(spec, shape=(5, 3, 64)):
 def test_another_programs_names_are_matched_and_the_outputs_are_those_of_the_file():
     model, words = start(LITE0, (1000, 3, 224))
     assert words.startswith("247 of 247 tensors loaded from package:efficientnet_lite0")
-    assert "matched by order and shape" in words
+    assert "matched by order and shape; the classifier too, which has as many classes there" in words
     state = read_state(weights_path(FAMILIES.validate(LITE0))[0])
     theirs = timm.create_model("tf_efficientnet_lite0")
     theirs.load_state_dict(dict(zip(theirs.state_dict(), state.values(), strict=True)))
@@ -73,6 +73,23 @@ def test_a_file_of_the_networks_own_names(tmp_path, name):
     loaded = [key for key in here if here[key].shape == there[key].shape]
     assert all(torch.equal(here[key], there[key]) for key in loaded)
     assert len(here) - len(loaded) == 2
+
+
+def test_a_network_inside_of_a_larger_model(tmp_path):
+    path, spec = tmp_path / "larger.safetensors", {"name": "timm/test_efficientnet"}
+    body = timm.create_model("test_efficientnet", num_classes=5).state_dict()
+    body = {name: tensor for name, tensor in body.items() if not name.startswith("classifier")}
+    state = {f"backbone.{name}": tensor for name, tensor in body.items()} | {"head.0.weight": torch.ones(2, 2)}
+    save_file(state, path)
+    model, words = start({**spec, "weights": str(path)})
+    assert "where they are called backbone.*; 1 tensor of other parts left out; not loaded" in words
+    assert all(torch.equal(model.net.state_dict()[name], tensor) for name, tensor in body.items())
+    save_file(state | {"backbone.blocks.9.0.conv.weight": torch.ones(1)}, path)
+    assert "and blocks.9.0.conv.weight (1) is unexpected" in refused({**spec, "weights": str(path)})
+    save_file(state | {f"teacher.{name}": tensor.clone() for name, tensor in body.items()}, path)
+    said = refused({**spec, "weights": str(path)})  # two are alike
+    assert "0 of " in said
+    assert "a .safetensors file does not keep it" in said
 
 
 def refused(spec, shape=(5, 3, 64)) -> str:
@@ -169,6 +186,10 @@ def test_what_the_pictures_must_be_like():
     assert (found.interpolation, found.crop_pct) == ("bicubic", 0.875)
     assert expected_input(FAMILIES.validate({"name": "torchvision/resnet18", "pretrained": True})).crop_pct == 224 / 256
     assert expected_input(FAMILIES.validate({"name": "efficientnet_pytorch", "pretrained": True})).mean[0] == 0.485
+    converting = {"name": "torchvision/googlenet", "pretrained": True}
+    assert expected_input(FAMILIES.validate(converting)).std == (0.5,) * 3
+    converting["options"] = {"transform_input": True}
+    assert expected_input(FAMILIES.validate(converting)).std == (0.229, 0.224, 0.225)
     assert expected_input(FAMILIES.validate("timm/resnet18")) is None
 
 

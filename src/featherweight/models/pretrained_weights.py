@@ -32,6 +32,7 @@ PACKAGE = "package:"
 LIBRARIES = ("timm", "torchvision", "efficientnet_pytorch")  # families that take `pretrained` and `weights`
 HUB_TIMEOUT_SECONDS = 6.0  # for the first answer of a hub
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONVERTING = ("googlenet", "inception_v3")  # torchvision's: with their weights they convert inputs to mean and std 0.5
 
 Pretrained = Annotated[
     Flag, Field(description="start from the library's pretrained weights, where the competition allows it")
@@ -82,7 +83,10 @@ def expected_input(spec: Choice) -> ExpectedInput | None:
 
         chosen = models.get_model_weights(variant).DEFAULT.transforms()
         crop, resized = chosen.crop_size[0], chosen.resize_size[0]
-        return ExpectedInput(tuple(chosen.mean), tuple(chosen.std), chosen.interpolation.value, crop / resized)
+        mean, std = tuple(chosen.mean), tuple(chosen.std)
+        if variant in CONVERTING and not spec.arguments["options"].get("transform_input"):
+            mean, std = (0.5,) * 3, (0.5,) * 3
+        return ExpectedInput(mean, std, chosen.interpolation.value, crop / resized)
     return ExpectedInput(IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.875)  # of efficientnet_pytorch
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 ROLES = ("weight", "bias", "running_mean", "running_var")
 COUNTER = "num_batches_tracked"  # of batch norms: unused with a momentum, and missing in old files
@@ -18,8 +18,9 @@ COUNTER = "num_batches_tracked"  # of batch norms: unused with a momentum, and m
 class Loaded:
     """What was loaded of pretrained weights: the number of a network's tensors, and the parts that could not be loaded.
 
-    `renamed`: names differed, so tensors were matched by order and shape. `adapted`: tensors adapted to the number of
-    channels. `fresh`: tensors that keep their random initialisation.
+    `prefix`: what all names in the file begin with. `unused`: tensors of the file outside of it. `renamed`: names
+    differed, so tensors were matched by order and shape. `adapted`: tensors adapted to the number of channels. `fresh`:
+    tensors that keep their random initialisation. `classifier`: the file's classifier was loaded as well.
     """
 
     source: str
@@ -28,13 +29,19 @@ class Loaded:
     renamed: bool
     adapted: tuple[str, ...]
     fresh: tuple[str, ...]
+    classifier: bool = False
+    prefix: str = ""
+    unused: int = 0
     normalize: tuple[Tensor, Tensor] | None = None  # the mean and standard deviation that the file has
 
     def __str__(self) -> str:
         text = f"{self.tensors} of {self.total} tensors loaded from {self.source}"
+        text += f", where they are called {self.prefix}*" if self.prefix else ""
+        text += f"; {count_of(self.unused, 'tensor')} of other parts left out" if self.unused else ""
         text += "; names differ, so tensors were matched by order and shape" if self.renamed else ""
         text += f"; adapted to the channels: {', '.join(self.adapted)}" if self.adapted else ""
         text += "; mean and standard deviation from there" if self.normalize else ""
+        text += "; the classifier too, which has as many classes there" if self.classifier else ""
         return text + (f"; not loaded, so initialised at random: {', '.join(self.fresh)}" if self.fresh else "")
 
 
@@ -49,7 +56,9 @@ def load_matching(
     match.
     """
     wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(COUNTER)}
-    state = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
+    whole = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
+    prefix = _prefix([name for name in wanted if name not in classifier], whole)
+    state = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
     names = _by_name(wanted, state, classifier, first)
     renamed = names is None
     if names is None:
@@ -71,7 +80,27 @@ def load_matching(
     with torch.no_grad():
         for name, tensor in fitted.items():
             wanted[name].copy_(tensor)  # `state_dict` shares the network's memory
-    return Loaded(source, len(fitted), len(wanted), renamed, tuple(adapted), tuple(fresh))
+    return Loaded(
+        source,
+        len(fitted),
+        len(wanted),
+        renamed,
+        tuple(adapted),
+        tuple(fresh),
+        classifier=bool(classifier) and not fresh,
+        prefix=prefix,
+        unused=len(whole) - len(state),
+    )
+
+
+def _prefix(body: Collection[str], state: Mapping[str, Tensor]) -> str:
+    """Return what precedes the network's own names in a file in which it is a part of a larger model, as in
+    `backbone.conv1.weight`; empty if it is no part, or several are like it.
+    """
+    some = next(iter(body), "")
+    found = {name.removesuffix(some) for name in state if name.endswith(f".{some}")} if some not in state else set()
+    whole = [prefix for prefix in found if all(prefix + name in state for name in body)]
+    return whole[0] if len(whole) == 1 else ""
 
 
 def _fits(name: str, tensor: Tensor, wanted: Tensor, classifier: Collection[str], first: Collection[str]) -> bool:
@@ -144,6 +173,8 @@ def _mismatch(
         text += f"; {lacking} ({_shape(wanted[lacking])}) is missing"
     extra = next((name for name in state if name not in wanted), None)
     text += f", and {extra} ({_shape(state[extra])}) is unexpected" if extra is not None else ""
+    if not matching and list(state) == sorted(state):  # as .safetensors files are read
+        text += ". By order they cannot be matched: a .safetensors file does not keep it, but a .pth file does"
     return f"{text}. Choose weights for model.variant, or the variant of these weights"
 
 

@@ -82,6 +82,8 @@ def _pretrained(competition: Competition, arguments: argparse.Namespace) -> int:
         raise UserError(f"models: no network with pretrained weights has {limit.parameters:,} parameters or fewer")
     tables.pretrained_nets(nets[: arguments.count], classes, limit.parameters)
     print(f"{len(nets)} fit the limit; accuracy, as published by timm, is top-1 on ImageNet-1k at the size shown")
+    if competition.image.channels == 1:
+        print("parameters are counted for colour; for grey images the first layer has a third of its weights")
     if not limit.allow_pretrained:
         print(f"{competition.title} does not allow pretrained weights (limit.allow_pretrained in its file)")
     there = shlex.quote(arguments.competition)
