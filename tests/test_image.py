@@ -38,7 +38,7 @@ def test_a_picture_of_200_megapixels_is_opened_where_the_memory_is_free(monkeypa
     file += struct.pack(">I", 0) + b"IDAT"
     assert opened(io.BytesIO(file)).size == (16384, 12288)
     monkeypatch.setattr(untrusted_files, "free_memory", lambda: 2**28)
-    with pytest.raises(UserError, match="of memory, but only 0.2 GB are free"):
+    with pytest.raises(UserError, match=r"of memory, but only 0\.2 GB are free"):
         opened(io.BytesIO(file))
 
 

@@ -91,7 +91,7 @@ def _add_file(traits: Traits, content: bytes) -> None:
         if picture.mode.startswith(DEEP):
             _deepen(traits, np.asarray(picture))
         elif traits.grey and picture.mode not in ("1", "L"):
-            pixels = np.asarray(picture.convert("RGB")).astype(int)
+            pixels = np.asarray(picture.convert("RGB"))  # as bytes: of 200 megapixels, integers would take 5 GB
             traits.grey = bool(np.ptp(pixels, axis=-1).max() <= 8)  # a JPEG of a grey picture is a little coloured
 
 
