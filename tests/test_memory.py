@@ -51,6 +51,17 @@ def test_a_batch_that_does_not_fit_is_cut_into_parts_and_that_is_said(monkeypatc
     assert f"train.accumulate: {recipe.train.accumulate}" in capsys.readouterr().out
 
 
+def test_where_batch_norms_are_frozen_a_cpu_cuts_a_large_batch_whatever_is_free(monkeypatch, capsys):
+    free, frozen = 1e12, {"batch_size": 512, "freeze_norms": "true"}
+    cut = large(free, monkeypatch, **frozen)
+    assert cut.train.accumulate in (2, 4)
+    assert cut.train == large(2 * free, monkeypatch, **frozen).train
+    assert "and nothing is lost, since batch norms are frozen" in capsys.readouterr().out
+    assert large(free, monkeypatch, batch_size=512).train.accumulate == 1
+    monkeypatch.setattr(memory, "AT_ONCE", 0)
+    assert large(free, monkeypatch, batch_size=32, freeze_norms="true").train.accumulate == 1  # small enough by itself
+
+
 def test_what_no_cutting_makes_fit_is_refused(monkeypatch):
     with pytest.raises(UserError, match=r"choose a smaller image\.size, train\.batch_size or model"):
         large(5e8, monkeypatch)
