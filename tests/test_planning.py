@@ -707,7 +707,7 @@ def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatc
 
 def test_noise_in_place_of_photographs_is_cut_from_larger_pictures():
     image = DIGITS.image.model_copy(update={"size": 32, "store": 48, "channels": 3})
-    noise = costs._noise(6, image)
+    noise = costs.pictures_of_noise(6, image)
     assert noise.shape == (6, 32, 32, 3)
     assert noise.whole(np.arange(6))[0].shape == (6, 48, 64, 3)
     assert np.asarray(noise[:2]).std() > 20

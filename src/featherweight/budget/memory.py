@@ -65,9 +65,9 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     """Return the recipe with its batches cut into parts (`train.accumulate`) that fit into the free memory.
 
     On a CPU a batch is also cut so that a part's activations take AT_ONCE at most, if batch norms are frozen: then the
-    results differ only by rounding and by what dropout draws. This depends on shapes and not on the free memory, so that
-    the same recipe gives the same bytes. A change is printed. A batch is shared by `parts` processes: on GPUs each has
-    this memory for itself, elsewhere all share it. Raises UserError if not even two images at a time fit.
+    results differ only by rounding and by what dropout draws. This depends on shapes and not on the free memory: the
+    same recipe gives the same bytes. A change is printed. A batch is shared by `parts` processes: on GPUs each has this
+    memory for itself, elsewhere all share it. Raises UserError if not even two images at a time fit.
     """
     batch, shape = recipe.train.batch_size, competition.shape
     free = runtime.free_memory()

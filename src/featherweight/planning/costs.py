@@ -115,7 +115,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     with hushed():
         recipe = within_memory(recipe, competition, device)  # as in a run
     shape, batch = competition.shape, recipe.train.batch_size
-    noise = _noise(batch, competition.image)
+    noise = pictures_of_noise(batch, competition.image)
     images = LabelledPack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)
     before = peak_memory()
     torch.manual_seed(0)
@@ -141,7 +141,7 @@ def stored_bytes(image: Image) -> int:
     return height * width * image.channels
 
 
-def _noise(count: int, image: Image) -> Any:
+def pictures_of_noise(count: int, image: Image) -> Any:
     """Return `count` images of noise as a pack stores them, or crops of larger ones if `image` stores such."""
     random = np.random.default_rng(0)
     if image.store is None:
