@@ -64,7 +64,7 @@ class Image(Section):
     @model_validator(mode="after")
     def _stored_are_large_enough(self) -> Self:
         if self.store is not None and self.store < self.size:
-            raise ValueError(f"image.store: expected at least image.size, {self.size}, got {self.store}")
+            raise ValueError(f"image.store: expected at least image.size, {self.size}, got {self.store}: set both")
         return self
 
     @model_validator(mode="after")
