@@ -85,8 +85,8 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
         write_all(beside, len(pictures), image, decode_one, workers, progress)
     seconds = time.monotonic() - began
     if seconds > WORTH_A_LINE:
-        size = f"{image.size} px" if image.store is None else f"{image.store} px and more"
-        say(f"  {part}: {count_of(len(pictures), 'image')} of {size} packed, {rate(len(pictures) / seconds, 'images')}")
+        packed = f"{count_of(len(pictures), 'image')} packed at {image.store or image.size} px"
+        say(f"  {part}: {packed}, {rate(len(pictures) / seconds, 'images')}")
     return faults, fingerprint.joined(digests)
 
 
