@@ -46,8 +46,8 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
         if Run.exists(name):
             run, seen = Run.find(name), task.competition.seen_by(task.recipe)
             if (run.recipe, run.competition.task(), run.competition.image) != (task.recipe, seen.task(), seen.image):
-                mend = f"delete {paths.runs() / name}, or use another --name"
-                raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
+                remedy = f"delete {paths.runs() / name}, or use another --name"
+                raise UserError(f"there is a run called '{name}' already, of other settings; {remedy}")
         else:
             run = task.start(name)
         began, was_finished = time.monotonic(), run.is_finished
