@@ -17,7 +17,7 @@ LINKS = sorted(
     {(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(((?!https?:)[^)#]+)(?:#[^)]*)?\)", text)}
 )
 # Names that the text introduces: a user's own recipes, and placeholders.
-TYPED = {"RECIPE", "COMMAND", "..."}
+TYPED = {"RECIPE", "PLAN", "COMMAND", "..."}
 
 
 def commands(text):
