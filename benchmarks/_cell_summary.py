@@ -57,7 +57,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def error_over_shift(rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
     """Return the error of the mean label-free estimate, divided by 2 AUC - 1, and the number of runs.
 
-    The error is a root mean square over the runs that named a shift. `featherweight.runs.expected_score.ERROR` is set
+    The error is a root mean square over the runs that named a shift. `featherweight.runs.without_labels.ERROR` is set
     from it.
     """
     parts = [

@@ -405,14 +405,17 @@ def test_the_printed_interval_reaches_as_far_as_the_bias(finished, tmp_path, mon
 
 
 @pytest.mark.parametrize(("valid", "folds", "count"), [(None, None, 7), ("came with the data", None, None), ("", 5, 7)])
-def test_what_was_divided_class_by_class_is_all_that_is_labelled(valid, folds, count):
+def test_what_was_divided_class_by_class_is_all_that_is_labelled(monkeypatch, valid, folds, count):
+    """A member that was deleted is left out: the others, and the ensemble itself, know most of the images."""
     one, other = (SimpleNamespace(train=train, holdout=list("cd"), test=["e"]) for train in (["a", "b"], ["f", "g"]))
     run = SimpleNamespace(
         competition=SimpleNamespace(load=lambda: SimpleNamespace(valid=valid)),
         recipe=SimpleNamespace(split=SimpleNamespace(folds=folds)),
         split=SimpleNamespace(train=[], holdout=list("cd"), test=[]),
-        weighted_models=[(SimpleNamespace(split=split), 0.5) for split in (one, other)],
+        metadata=SimpleNamespace(members=["one", "gone", "other"]),
     )
+    monkeypatch.setattr(Run, "exists", lambda name: name != "gone")
+    monkeypatch.setattr(Run, "find", lambda name: SimpleNamespace(split={"one": one, "other": other}[name]))
     assert division.labelled(run) == count
 
 

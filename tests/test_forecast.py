@@ -5,7 +5,7 @@ from featherweight.training.progressive import Progressive
 
 
 def lines(forecast: TimeForecast, seconds_of_a_step: float, steps: int = 8) -> list[str]:
-    return [forecast.line(step, step * seconds_of_a_step, 16_000_000) for step in range(1, steps + 1)]
+    return [forecast.line(step, step * seconds_of_a_step, lambda: 8_000_000) for step in range(1, steps + 1)]
 
 
 def test_it_is_said_once_from_steps_after_the_first():

@@ -451,6 +451,10 @@ def test_images_too_few_to_judge_a_pilot_are_planned_for_without_one(folders):
     listed = ListedImages(folders)
     train = listed.data.train.take(np.arange(4))
     assert auto._for_pilots(listed, train) == (train.ids, [])
+    candidate, cost = next(from_scratch(TASK)), Cost(0.02, 1e-3, 10**9)
+    unjudged = replace(context(), judges=[])
+    reason = piloted(MeasuredCandidate(candidate, 493_224, cost), unjudged, 60.0, time.monotonic() + 100)
+    assert "be judged by 0: too few" in reason
 
 
 def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):

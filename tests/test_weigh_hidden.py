@@ -74,6 +74,10 @@ HIDDEN = {
     ),
     "a mask of any windows": ({**NET, "attn_mask": -100.0 * torch.randint(2, (4, 9, 9))}, OWN + 324),
     "a transform of any values": ({**NET, "weights": torch.rand(8, 8)}, OWN + 64),
+    "a transform of any small values": (
+        {**NET, "weights": (0.02 * torch.randn(256, 256)).clamp(-0.06, 0.06).bfloat16()},
+        OWN + 256**2,
+    ),
     "very many different whole numbers": ({"model": NET, "w": ANY.sample(range(10**6), 30_000)}, OWN + 30_000),
     "coordinates of any values": ({**NET, "relative_coords_table": torch.rand(1, 250, 1, 2)}, OWN + 500),
     "coordinates of many grids": ({**NET, "relative_coords_table": torch.rand(250, 1, 1, 2)}, OWN + 500),
@@ -172,10 +176,13 @@ def test_what_the_code_makes_is_known_by_its_values(name, settings):
     net = timm.create_model(name, num_classes=2, **narrow | settings)
     true, state = sum(one.numel() for one in net.parameters()), net.state_dict()
     assert weigh_anything(net).parameters == weigh_anything(state).parameters == true
+    with torch.device("meta"):
+        assert weigh_anything(timm.create_model(name, num_classes=2, **narrow | settings)).parameters == true
     earlier = {key: one for key, one in net.named_buffers() if key.rpartition(".")[2] in MADE}
+    assert earlier
     assert weigh_anything({**state, **earlier}).parameters == true
-    for name in {key.rpartition(".")[2] for key in earlier}:
-        key, one = next((key, one) for key, one in earlier.items() if key.endswith(name))
+    for last in {key.rpartition(".")[2] for key in earlier}:
+        key, one = next((key, one) for key, one in earlier.items() if key.endswith(last))
         assert weigh_anything({**state, key: one.flip(0)}).parameters == true + one.numel()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 import torch
@@ -107,7 +108,10 @@ def test_names_that_are_none(name, words, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_many_files_are_weighed_by_several_processes(tmp_path, monkeypatch, capsys):
+def test_many_files_are_weighed_by_several_processes(tmp_path, tmp_path_factory, monkeypatch, capsys):
+    begun, begin = tmp_path_factory.mktemp("begun"), weigh._begin
+    monkeypatch.setattr("featherweight.runtime.cores.cores", lambda: 2)
+    monkeypatch.setattr(weigh, "_begin", lambda parts: (begin(parts), (begun / str(os.getpid())).touch()))
     monkeypatch.setattr(weigh, "MANY", 3)
     for count in (1, 2, 3):
         torch.save({"w": torch.ones(count)}, tmp_path / f"{count}.pth")
@@ -116,6 +120,7 @@ def test_many_files_are_weighed_by_several_processes(tmp_path, monkeypatch, caps
     said = capsys.readouterr()
     assert [one["parameters"] for one in json.loads(said.out)] == [1, 2, 3, None]
     assert "bad.pth: damaged" in said.err
+    assert list(begun.iterdir()) or not sys.platform.startswith("linux")
 
 
 @pytest.mark.parametrize(

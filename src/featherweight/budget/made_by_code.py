@@ -24,7 +24,10 @@ WHOLE = (torch.int64, torch.bool)
 
 
 def is_made(name: str, tensor: Tensor) -> bool:
-    """True for a buffer of this name with the values that code gives it; on the meta device names are believed."""
+    """True for a buffer of this name with the values that code gives it; on the meta device the names of indices and of
+    coordinates are believed.
+    """
+    tensor = tensor if tensor.is_meta else tensor.detach().cpu()
     if name == COORDINATES:
         return _is_grid(tensor)
     if name not in MADE or tensor.is_meta or not is_whole(tensor):
@@ -39,7 +42,7 @@ def is_made(name: str, tensor: Tensor) -> bool:
         return bool((tensor == torch.arange(tensor.shape[-1])).all()) if tensor.dim() else False
     if name == "token_type_ids":
         return not tensor.any()
-    flat = tensor.flatten().cpu()
+    flat = tensor.flatten()
     return any(torch.equal(flat, made) for made in _relative_indices(len(flat), int(flat.max()) + 1))
 
 
@@ -102,7 +105,7 @@ def _is_mask_of_windows(mask: Tensor) -> bool:
     """
     if mask.dim() != 3 or mask.shape[1] != mask.shape[2] or not mask.is_floating_point():
         return False
-    side, found = math.isqrt(mask.shape[1]), mask.float().cpu()
+    side, found = math.isqrt(mask.shape[1]), mask.float()
     return side**2 == mask.shape[1] and any(
         torch.equal(found, torch.where(region[:, :, None] == region[:, None], 0.0, MASKED))
         for region in (_regions(side, down, across) for down, across in _sides(len(mask)))
@@ -119,13 +122,16 @@ def _regions(side: int, down: int, across: int) -> Tensor:
 
 def _is_cosine_transform(tensor: Tensor) -> bool:
     """True for the orthonormal discrete cosine transform (DCT-II) as a matrix [N, N], or for its transpose."""
-    if tensor.dim() != 2 or tensor.shape[0] != tensor.shape[1] or not tensor.is_floating_point():
+    square = tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]
+    if not square or not tensor.is_floating_point() or tensor.element_size() < 2:
         return False
     side = len(tensor)
     steps = torch.arange(side, dtype=torch.float64)
     matrix = torch.cos(math.pi / side * (steps + 0.5) * steps[:, None]) * math.sqrt(2 / side)
     matrix[0] /= math.sqrt(2)
-    found, near = tensor.double().cpu(), 16 * torch.finfo(tensor.dtype).eps
+    # Computed in float32, then rounded to the kind in which it is stored: relative to the largest value.
+    near = 16 * torch.finfo(torch.float32).eps + torch.finfo(tensor.dtype).eps * math.sqrt(2 / side)
+    found = tensor.double()
     return any(torch.allclose(found, one, rtol=0, atol=near) for one in (matrix, matrix.T))
 
 
@@ -140,7 +146,7 @@ def held_by(whole: Tensor) -> int:
         whole = torch.empty(0, dtype=whole.dtype, device=whole.device).set_(whole.untyped_storage())
     numbers = whole.detach().cpu().numpy().astype(np.int64).ravel()
     steps = np.diff(numbers, prepend=0)
-    smallest = np.int16 if len(steps) and np.abs(steps).max() < 2**15 else np.int64
+    smallest = np.int16 if len(steps) and steps.min() > -(2**15) and steps.max() < 2**15 else np.int64
     return len(zlib.compress(steps.astype(smallest).tobytes(), 1)) // 4
 
 

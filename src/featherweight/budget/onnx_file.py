@@ -36,9 +36,8 @@ def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
     """
     untrusted_files.beginning(path, 1)
     untrusted_files.refuse_beyond_memory(path, 2 * size)
+    onnx = _library(path)
     with untrusted_files.explained(path, "not a readable ONNX file"):
-        import onnx
-
         model = onnx.load(str(path), load_external_data=False)
         if not model.graph.node and not model.graph.initializer:
             raise ValueError("it holds no graph")
@@ -48,14 +47,21 @@ def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
 def outside_files(path: Path) -> set[Path]:
     """Return the files beside an ONNX file that its weights are in. Raises UserError as `weigh_onnx`."""
     untrusted_files.refuse_beyond_memory(path, 2 * untrusted_files.regular_file(path).st_size)
-    with untrusted_files.explained(path, "no readable ONNX file"):
-        import onnx
-
+    onnx = _library(path)
+    with untrusted_files.explained(path, "not a readable ONNX file"):
         main, functions = scopes_of(onnx.load(str(path), load_external_data=False))
         scopes = (main, *functions.values())
         tensors = [one for scope in scopes for graph in scope.graphs for one in graph.initializer]
         tensors += [one for scope in scopes for node in scope.nodes for one in _constants(node)]
         return {file for tensor in tensors for file in _outside(path, tensor)}
+
+
+def _library(path: Path) -> Any:
+    try:
+        import onnx
+    except ImportError:
+        raise UserError(f"{path}: the package onnx is needed to read it: ./run.sh install onnx") from None
+    return onnx
 
 
 def _weighed(name: str, path: Path, size: int, model: Any) -> ModelSize:

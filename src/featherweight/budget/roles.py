@@ -68,7 +68,8 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
         return "statistic" if size <= max(1, own) or (not own and widths.has(size)) else "weight"
     if type(module).__module__.partition(".")[0] in LIBRARIES:
         is_named = _names(type(module), name)
-        if is_named and (is_made(name, buffer) or (is_remade and buffer.dtype not in WHOLE)):
+        is_believed = (buffer.is_meta and name in MADE) or (is_remade and buffer.dtype not in WHOLE)
+        if is_named and (is_believed or is_made(name, buffer)):
             return "made"
         if is_named and name in STATISTICS:  # of a norm of its own: frozen, or with its activation
             scale = getattr(module, "weight", None)

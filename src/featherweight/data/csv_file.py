@@ -73,9 +73,11 @@ def read(path: Path, delimiter: str | None = None) -> Table:
         numbered, header = [(0, names), *numbered], names
     twice = next((name for name, times in Counter(header).items() if times > 1 and name), None)
     if twice is not None and all(number_of(name) is not None for name in header):
+        quoted = shlex.quote(str(path))
         raise UserError(
             f"{path}: row 1 holds numbers, and no headings: put a line of these in front; of pixels after the class:\n"
-            f'sed -i "1i label,$(seq -s, 0 {len(header) - 2})" {shlex.quote(str(path))}'
+            f"(python3 -c \"print('label', *range({len(header) - 1}), sep=',')\"; cat {quoted}) > with_headings.csv "
+            f"&& mv with_headings.csv {quoted}"
         )
     if twice is not None:
         raise UserError(f"{path}: row {numbered[0][0]}: there are two columns called '{twice}'")
@@ -97,10 +99,13 @@ def read_sample(path: Path) -> Table:
 
 
 def is_plain(path: Path) -> bool:
-    """True if tools that work on lines (cut, awk) find the same fields: commas, no quotes, no marks, no blank lines."""
+    """True if tools that work on lines (cut, awk) find the same fields: at commas, with no other delimiter, quotes,
+    marks or blank lines.
+    """
     content = read_bytes(path).replace(b"\r\n", b"\n")
     lines = content.splitlines()
-    odd = content.startswith(codecs.BOM_UTF8) or any(mark in content for mark in (b'"', b"\0", b"\r"))
+    others = (b'"', b"\0", b"\r", b";", b"\t", b"|", b", ")
+    odd = content.startswith(codecs.BOM_UTF8) or b"," not in content or any(mark in content for mark in others)
     return not odd and all(line.strip() for line in lines) and len({line.count(b",") for line in lines}) == 1
 
 

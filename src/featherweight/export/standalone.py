@@ -22,6 +22,7 @@ NETWORKS: list[Callable[[], nn.Module]] = []
 VIEWS: list[list[Callable[[Tensor], Any]]] = []  # of each network: functions from images to weighted images
 # Every script ends with the text below this line.
 LOADED: list[nn.Module] = []
+Image.MAX_IMAGE_PIXELS = None  # as in training: phones take 200 megapixels, above Pillow's own bound
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,

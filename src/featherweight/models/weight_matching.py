@@ -18,9 +18,10 @@ COUNTER = "num_batches_tracked"  # of batch norms: unused with a momentum, and m
 class Loaded:
     """What was loaded of pretrained weights: the number of a network's tensors, and the parts that could not be loaded.
 
-    `prefix`: what all names in the file begin with. `unused`: tensors of the file outside of it. `renamed`: names
-    differed, so tensors were matched by order and shape. `adapted`: tensors adapted to the number of channels. `fresh`:
-    tensors that keep their random initialisation. `classifier`: the file's classifier was loaded as well.
+    `prefix`: what precedes the network's own names in the file. `unused`: tensors of the file whose names do not begin
+    with it. `renamed`: names differed, so tensors were matched by order and shape. `adapted`: tensors adapted to the
+    number of channels. `fresh`: tensors that keep their random initialisation. `classifier`: the file's classifier was
+    loaded as well.
     """
 
     source: str

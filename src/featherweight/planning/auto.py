@@ -106,13 +106,13 @@ def _hint(refused: Sequence[str]) -> str:
     """Return what to do if no candidate could be measured, given the reasons."""
     if any(LATE in reason for reason in refused):
         return "; give it more time"
-    over = all(OVER in reason for reason in refused)
+    over = bool(refused) and all(OVER in reason for reason in refused)
     return "; ./run.sh fill FAMILY finds networks within the limit" if over else ""
 
 
 def _for_pilots(listed: ListedImages, train: LabelledPack) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the ids of the training images that pilots learn from, and of those that judge them: none, if there are
-    too few images.
+    """Return the ids of the training images that pilots learn from, and of those that judge them: none, if these
+    cannot be divided once more (few images, or few groups).
     """
     try:
         shown, judges, _ = listed.divided(load_recipe("fastnet94").split, Data(train, None))

@@ -140,7 +140,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     judges = min(most, int(JUDGING * seconds / (2 * cost.view)))
     each = cost.view * PROBING if probing else epochs * cost.step / recipe.train.batch_size
     images = min(len(context.train), int((seconds - 2 * judges * cost.view) / each))
-    if images < max(FEWEST, 2 * facts.classes) or judges < min(FEWEST, most):
+    if images < max(FEWEST, 2 * facts.classes) or judges < max(1, min(FEWEST, most)):
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
     seen = context.listed.competition.seen_by(recipe)
     packing = context.listed.seconds(seen.image)

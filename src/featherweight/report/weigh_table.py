@@ -106,7 +106,7 @@ def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], 
         counts = [f"Limit: {stated}", f"{len(weights) - beyond:,} of {counts[0]} within"]
     counts += [f"{count_of(len(faults), 'file')} not weighed"] if faults else []
     page = template("report", "weights.html.jinja").render(
-        titles=titles, rows=rows, faults=faults, counts="; ".join(counts)
+        titles=titles, rows=rows, faults=faults, counts="; ".join(counts), limited="parameters" in limits
     )
     atomic.write_text(path, page)
 

@@ -114,7 +114,7 @@ def labelled(run: Run) -> int | None:
     """
     if provided_holdout(run.recipe.split, run.competition.load()) is not None:
         return None
-    parts = [run.split, *(member.split for member, _ in run.weighted_models)]
+    parts = [run.split, *(Run.find(name).split for name in run.metadata.members if Run.exists(name))]
     return len({id for part in parts for ids in (part.train, part.holdout, part.test) for id in ids})
 
 

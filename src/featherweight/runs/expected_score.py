@@ -1,10 +1,10 @@
 """The scores to expect on the leaderboard: intervals of the public and the private score beside that of the validation
 score.
 
-A leaderboard's score differs from the validation score for six reasons, each estimated here: few images were held out;
-each part of the leaderboard has few images; the run was selected among several by the score itself (optimism); all
-folds together answer better than the one that was scored; the images to predict may be shifted; and earlier leaderboard
-scores already show the sum of all this.
+A leaderboard's score differs from the validation score for these reasons, each estimated here: few images were held
+out; each part of the leaderboard has few images; the run, its epoch or its recipe was selected by the score itself
+(optimism); the holdout is stratified with few images per class; all folds together answer better than the one that was
+scored; the images to predict may be shifted; and earlier leaderboard scores already show the sum of all this.
 """
 
 from __future__ import annotations

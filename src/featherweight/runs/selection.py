@@ -118,8 +118,8 @@ def of_search(run: Run) -> tuple[float, int]:
     """Return the optimism of the search that has chosen a run's recipe on the images that the run holds out, and the
     number of its trials; (0, 1) for any other run. The mean of models has the mean of theirs.
 
-    It is that of the trial itself; a run of another seed or of more epochs shares a part of it, so this is an upper
-    bound.
+    The optimism is the trial's own. A run of another seed or of more epochs shares only a part of it, so this is an
+    upper bound. A soup of such runs subtracts nothing.
     """
     optimism, compared = 0.0, 1
     for member, weight in run.weighted_models:

@@ -53,10 +53,14 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
         began, was_finished = time.monotonic(), run.is_finished
         done.append((run, pipeline.execute(run)))
         then(run)
-        left = (len(tasks) - len(done)) * (time.monotonic() - began)
+        left = sum(not _is_done(other) for other in tasks) * (time.monotonic() - began)
         if left > SOON and not was_finished:
             say(f"{len(done)} of {len(tasks)} runs are done; the others take about {duration(left)}")
     return done
+
+
+def _is_done(name: str) -> bool:
+    return Run.exists(name) and Run.find(name).is_finished
 
 
 def over_seeds(done: Done) -> list[str]:

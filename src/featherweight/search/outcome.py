@@ -108,6 +108,7 @@ def write_best(study: Study, space: SearchSpace, competition: str, path: Path, c
     chosen = trial_answers.chosen(folders, choice, competition)
     if chosen is None:
         biased = "is biased"
+        (folder / "chosen.json").unlink(missing_ok=True)  # of an earlier best trial
     else:
         biased = f"is too good by about {metric.number(chosen.optimism)} {metric.unit}"
         chosen.store(folder)

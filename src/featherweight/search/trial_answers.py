@@ -48,7 +48,11 @@ def chosen(folders: Sequence[Path], choice: Choice, competition: str) -> Chosen 
             if not stored:
                 return None
     first = stored[0]
-    alike = [each["judged"] for each in stored if np.array_equal(each["labels"], first["labels"])]
+    alike = [
+        each["judged"]
+        for each in stored
+        if np.array_equal(each["labels"], first["labels"]) and each.get("holdout", "") == first.get("holdout", "")
+    ]
     as_scored = [each.astype(np.float64) if each.dtype.kind == "f" else each for each in alike]
     groups = first["groups"] if len(first["groups"]) else None
     optimism = selection.of_the_best(as_scored, first["labels"], choice, groups=groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
 
 from featherweight.console import duration, rate
 from featherweight.training.progressive import Progressive
@@ -25,10 +26,10 @@ class TimeForecast:
         self.first: tuple[int, float] | None = None
         self.done_once = False
 
-    def line(self, step: int, seconds: float, checkpoint: int) -> str:
+    def line(self, step: int, seconds: float, checkpoint: Callable[[], int]) -> str:
         """Return the forecast as text, once it is due after `step` steps and `seconds` of training; else "".
 
-        `checkpoint` is the size of a checkpoint in bytes.
+        `checkpoint` returns the size of a checkpoint in bytes; a new one is written beside the old one.
         """
         if self.done_once:
             return ""
@@ -44,7 +45,9 @@ class TimeForecast:
             return ""
         more = f"; {self.shorter} plans one that takes less" if self.shorter and left > LONG else ""
         steps = f"{self.total - step:,} steps at {rate(done / spent, 'steps')}"
-        room = f"{peak_memory() / 1e9:.1f} GB of memory so far, {checkpoint / 1e6:,.0f} MB of disk for checkpoints"
+        room = (
+            f"{peak_memory() / 1e9:.1f} GB of memory so far, {2 * checkpoint() / 1e6:,.0f} MB of disk for checkpoints"
+        )
         return f"  training takes about {duration(left)} ({steps}), {room}{more}"
 
 

@@ -265,7 +265,7 @@ class Trainer:
         """Once the first steps are timed, print the expected duration and memory, unless the training is short."""
         if self.forecast.done_once:
             return
-        line = self.forecast.line(self.state.step, self.state.seconds, self.state.nbytes)
+        line = self.forecast.line(self.state.step, self.state.seconds, lambda: self.state.nbytes)
         if line:
             say(line)
 

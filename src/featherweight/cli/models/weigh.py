@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featherweight.models.shape import Shape
 
 MANY, MOST = 16, 8  # files for which processes are started, and of these at most
+LEAST = 2**30  # bytes of memory for a process, beside the file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,21 +122,23 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelS
 @contextlib.contextmanager
 def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize | str]]]:
     """Yield a `map` that uses several cores for many files, where processes can be forked safely (Linux), if each has
-    memory for several times the largest file.
+    memory for several times the largest file. Sizes of models in several files are not known beforehand.
     """
     import multiprocessing
     import sys
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
+    from featherweight.budget.folders import INDEX
     from featherweight.errors import UserError
     from featherweight.runtime.cores import cores
     from featherweight.untrusted_files import free_memory
 
-    sizes = [path.stat().st_size for name in names if (path := Path(name)).is_file()]
+    whole = [path for name in names if (path := Path(name)).is_file() and not name.endswith((INDEX, ".onnx"))]
     parts = 1
-    if len(sizes) >= MANY and sys.platform.startswith("linux"):
-        parts = min(cores(), MOST, (free_memory() or 0) // (4 * max(sizes) + 1))
+    if MANY <= len(names) == len(whole) and sys.platform.startswith("linux"):
+        largest = max(path.stat().st_size for path in whole)
+        parts = min(cores(), MOST, (free_memory() or 0) // (4 * largest + LEAST))
     if parts < 2:
         yield map
         return
@@ -144,7 +147,7 @@ def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize |
         yield pool.map
     except BrokenProcessPool:
         raise UserError(
-            "a process that read the files was killed, as for lack of memory: weigh fewer at once"
+            f"a process that read the files ended, perhaps for lack of memory: weigh fewer than {MANY} files at once"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -42,8 +42,8 @@ def _regrouping(folders: Sequence[str], parts: Sequence[str]) -> str:
         return ""
     listed = shlex.join(parts)
     return (
-        f"; in the folder that holds these:\nmkdir {listed} && for c in {shlex.join(names)}; do for p in {listed}; do "
-        f'mv "$c/$p" "$p/$c"; done; done'
+        f"; in the folder that holds the class folders:\nmkdir {listed} && for c in {shlex.join(names)}; do "
+        f'for p in {listed}; do mv "$c/$p" "$p/$c"; done; done'
     )
 
 
@@ -134,9 +134,11 @@ class Tree:
         if {"train", "test"} <= {role(name) for name in shared} or {"train", "valid"} <= {
             role(name) for name in shared
         }:
+            direct = all(self.branching(one) == one for one in parted)
+            command = _regrouping(parted, sorted(shared)) if direct else ""
             raise UserError(
                 f"each of {listed} holds the parts {held}: parts within classes are not read here\n"
-                f"put the images into train/<class>/ and test/<class>/{_regrouping(parted, sorted(shared))}"
+                f"put the images into train/<class>/ and test/<class>/{command}"
             )
         if len(parted) < len(folders) and len(shared) <= len(parted):
             return None

@@ -77,7 +77,7 @@ def refuse_unread_labels(scan: Scan, faults: Sequence[str]) -> None:
     wrong = [f"{scan.path(name)}: spreadsheets are not read here: save it as CSV" for name in sheets]
     wrong += [fault.removeprefix("set apart: ") for fault in faults]
     if wrong:
-        raise UserError(f"{wrong[0]}\nmend it, or move it away if it does not hold the classes, and run init again")
+        raise UserError(f"{wrong[0]}\nrepair it, or move it away if it does not hold the classes, and run init again")
 
 
 def refuse_boxes(scan: Scan) -> None:
