@@ -10,6 +10,7 @@ recipe's size. Peaks are resident set sizes, everything imported included. Write
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import numpy as np
 
 import _record
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
-from featherweight.planning.own_process import in_own_process
 
 CELLS = (  # most of 1.3 to 1.7 GB of activations
     *("finetune_lite0 96 24", "finetune_lite0 224 16", "finetune_lite0 384 6"),
@@ -28,7 +28,6 @@ CELLS = (  # most of 1.3 to 1.7 GB of activations
     *("fastnet94 64 192", "fastnet94 128 48", "fastnet94 256 12"),
     *("wrn16_4 64 96", "wrn16_4 224 8", "wrn16_4 512 2"),
 )
-PATIENCE = 3600.0  # seconds for a cell
 
 
 def configured(cell: str) -> tuple[Recipe, Competition]:
@@ -42,8 +41,8 @@ def configured(cell: str) -> tuple[Recipe, Competition]:
     return recipe, load_competition("cifar10").seen_by(recipe)
 
 
-def stepped(recipe: Recipe, competition: Competition) -> dict[str, float]:
-    """Return the forecast of a step, the peak of two, and that of all, in GB."""
+def stepped(cell: str) -> dict[str, float]:
+    """Return the forecast of a step, the peak of two, and that of all, in GB; in a process that is started for this."""
     from featherweight.budget import memory
     from featherweight.config.short_recipe import short_recipe
     from featherweight.console import hushed
@@ -52,11 +51,13 @@ def stepped(recipe: Recipe, competition: Competition) -> dict[str, float]:
     from featherweight.evaluation.inference import batch_within_memory, predict_probs
     from featherweight.models import build
     from featherweight.planning.costs import pictures_of_noise
+    from featherweight.runs import pipeline  # noqa: F401 - as in a run
     from featherweight.runtime.device import make_runtime
     from featherweight.training.examples import Examples
     from featherweight.training.forecast import peak_memory
     from featherweight.training.trainer import Trainer
 
+    recipe, competition = configured(cell)
     shape, batch, device = competition.shape, recipe.train.batch_size, make_runtime("cpu", "fp32", 1)
     model = build(recipe.model, shape)
     each = memory.activation_bytes(lambda: build(recipe.model, shape), shape) or 0
@@ -78,11 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cells", nargs="+", default=CELLS, metavar="'RECIPE SIZE BATCH [VARIANT]'")
     rows: dict[str, Any] = {}
-    for cell in parser.parse_args().cells:
-        rows[cell] = found = in_own_process(stepped, *configured(cell), patience=PATIENCE)
-        high = found["expected"] / found["with prediction"] - 1
-        sizes = ", ".join(f"{name} {size:.2f} GB" for name, size in found.items())
-        print(f"{cell}: {sizes}: {abs(high):.0%} too {'high' if high > 0 else 'low'}", flush=True)
+    # Not forked: a forked process holds less, since pages of libraries that it does not touch are not counted.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for cell in parser.parse_args().cells:
+            rows[cell] = found = pool.apply(stepped, (cell,))
+            high = found["expected"] / found["with prediction"] - 1
+            sizes = ", ".join(f"{name} {size:.2f} GB" for name, size in found.items())
+            print(f"{cell}: {sizes}: {abs(high):.0%} too {'high' if high > 0 else 'low'}", flush=True)
     path = _record.write("step-memory", "GB of a training step, expected and at most", {"rows": rows})
     print(f"wrote {path}")
 
