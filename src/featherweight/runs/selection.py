@@ -124,8 +124,7 @@ def of_search(run: Run) -> tuple[float, int]:
     optimism, compared = 0.0, 1
     for member, weight in run.weighted_models:
         chosen = Chosen.read(member.recipe_name)
-        here = chosen and (chosen.competition, chosen.holdout) == (run.competition_name, digest(run.split.holdout))
-        if chosen and here:
+        if chosen and (chosen.competition, chosen.holdout) == (run.competition_name, digest(run.split.holdout)):
             optimism, compared = optimism + weight * chosen.optimism, max(compared, chosen.compared)
     return optimism, compared
 
