@@ -496,6 +496,16 @@ def test_where_decoding_alone_takes_longer_than_there_is_it_is_said_at_once(fold
     assert "Give it --minutes 25 or more" in str(refused.value)
 
 
+def test_a_slow_start_is_not_called_decoding(folders):
+    with pytest.raises(UserError) as refused:
+        auto.plan(folders, 1, time.monotonic() - 50, Machine("cpu", 1))
+    assert re.fullmatch(
+        r"--minutes 1: 5\d seconds of it passed while Python started and the images were listed; too little is left\. "
+        r"Give it --minutes 2 or more",
+        str(refused.value),
+    )
+
+
 def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_size_too(folders, monkeypatch):
     monkeypatch.setattr(ListedImages, "_of_one", lambda self, image: 0.01 * image.size)
     monkeypatch.setattr(packing_time, "cores", lambda: 1)

@@ -86,7 +86,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     # Alternate between the kinds, the smallest first: if measuring takes long, both kinds are measured.
     turns = itertools.zip_longest(tuned, itertools.chain(filling(facts, competition), from_scratch(facts)))
     candidates = [candidate for turn in turns for candidate in turn if candidate]
-    _refuse_if_decoding_takes_all(candidates, listed, minutes, clock)
+    _refuse_if_nothing_can_be_trained(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
     if not measured:
@@ -121,22 +121,26 @@ def _for_pilots(listed: ListedImages, train: LabelledPack) -> tuple[Sequence[str
     return shown.ids, judges.ids
 
 
-def _refuse_if_decoding_takes_all(
+def _refuse_if_nothing_can_be_trained(
     candidates: Sequence[Candidate], listed: ListedImages, minutes: float, clock: Clock
 ) -> None:
-    """Raise UserError if the images cannot even be decoded in time, whatever is trained."""
+    """Raise UserError if, whatever is trained, listing and decoding the images leave no time for it."""
     if not candidates:
         return
     takes = {one.size: listed.seconds_of_a_run(_seen(one, listed.competition)) for one in candidates}
     size = min(takes, key=lambda size: takes[size])
-    if takes[size] < clock.left() * MARGIN - REST:
+    left = clock.left()
+    if takes[size] < left * MARGIN - REST:
         return
-    enough = math.ceil(2 * (takes[size] + REST) / MARGIN / 60)
-    raise UserError(
-        f"--minutes {minutes:g}: decoding the images takes about {duration(takes[size])} on this machine, even for a "
-        f"network that sees them at {size} px. They are decoded only once: later runs reuse them. Give it "
-        f"--minutes {max(enough, math.ceil(minutes) + 1)} or more"
+    passed = clock.whole - left
+    enough = math.ceil((passed + 2 * (takes[size] + REST) / MARGIN) / 60)
+    why = (
+        f"decoding the images takes about {duration(takes[size])} on this machine, even for a network that sees them "
+        f"at {size} px. They are decoded only once: later runs reuse them"
     )
+    if takes[size] < passed:
+        why = f"{duration(passed)} of it passed while Python started and the images were listed; too little is left"
+    raise UserError(f"--minutes {minutes:g}: {why}. Give it --minutes {max(enough, math.ceil(minutes) + 1)} or more")
 
 
 def _with_packing(measured: MeasuredCandidate, listed: ListedImages) -> MeasuredCandidate:
