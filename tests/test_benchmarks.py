@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import _airbench94 as airbench94
 import _record
 import _runs
+import forecasts
 import linear
 import peers
 import race
@@ -35,6 +36,7 @@ from _airbench94 import Outcome
 from featherweight.config import load_recipe
 from featherweight.data.pack import Pack
 from featherweight.training import trainer
+from featherweight.training.forecast import TimeForecast
 
 CPU = torch.device("cpu")
 
@@ -280,3 +282,13 @@ def run_gpu(words: list[str], more: Mapping[str, str] = {}) -> subprocess.Comple
     environment = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable, **more}
     script = ["bash", str(ROOT / "benchmarks" / "gpu.sh"), *words]
     return subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_forecast_of_a_run_is_read_as_it_is_printed():
+    forecast = TimeForecast(4001, None)
+    assert forecast.line(1, 10.0, lambda: 5 * 10**6) == ""
+    found = forecasts.FORECAST.search(forecast.line(11, 30.0, lambda: 5 * 10**6))
+    assert found
+    assert found.groups()[:3] == ("3,990", "2.0", "s/step")
+    assert forecasts.LAST_EPOCH.match("  epoch 12/12  loss 0.1")
+    assert not forecasts.LAST_EPOCH.match("  epoch  2/12  loss 0.1")
