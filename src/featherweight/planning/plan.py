@@ -26,7 +26,7 @@ from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.forecast import peak_memory
 from featherweight.training.probe import rows_fitted
 
-MARGIN = 0.95  # of the time is planned; the rest is a reserve for a busy machine
+MARGIN = 0.98  # of the time is planned; on a machine that becomes slower, the training is shortened (`Deadline`)
 PROBE_SECONDS_PER_ROW = 1.5e-4  # used if no pilot has measured it
 FEW = 10  # epochs; if fewer fit, the last one may be cut
 UNUSED = 0.2  # of the time: if a plan leaves more than this, it says so
