@@ -36,7 +36,7 @@ def loaders_of(task: Asked) -> Any:
     return ImageDataLoaders.from_folder(
         task.folder if apart else task.folder / "train",
         item_tfms=Resize(round(task.size * 8 / 7)),
-        batch_tfms=[*aug_transforms(size=task.size, min_scale=0.75), *scale],
+        batch_tfms=[*aug_transforms(size=task.size, min_scale=0.75, do_flip=task.mirror), *scale],
         bs=task.batch,
         num_workers=0,
         **division,

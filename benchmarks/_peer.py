@@ -1,9 +1,10 @@
 """What the scripts that train with other libraries have in common: what they are asked, and what they answer.
 
-    SCRIPT FOLDER SEED SIZE SECONDS ANSWERS.json NETWORK
+    SCRIPT FOLDER SEED SIZE SECONDS ANSWERS.json NETWORK [--no-mirror]
 
 FOLDER contains `train/<class>/*`, `test/*` and, optionally, `valid/<class>/*`. NETWORK is `lite0`, which is fine-tuned
-from the pretrained weights of its package, or the name of a timm network, which is trained from scratch. The training
+from the pretrained weights of its package, or the name of a timm network, which is trained from scratch. With
+`--no-mirror` no image is mirrored, since a mirrored one would have another class. The training
 takes about SECONDS of processor time with one thread. The predicted class of each image in `test` is written to
 ANSWERS.json.
 """
@@ -24,7 +25,9 @@ PIECE = 640  # number of images used to time an epoch
 
 @dataclass(frozen=True)
 class Asked:
-    """The arguments of a script: the folder, the seed, the image size in pixels, the seconds, the file, the network."""
+    """The arguments of a script: the folder, the seed, the image size in pixels, the seconds, the file, the network,
+    and whether images may be mirrored.
+    """
 
     folder: Path
     seed: int
@@ -32,6 +35,7 @@ class Asked:
     seconds: float
     out: Path
     network: str
+    mirror: bool = True
 
     @property
     def pretrained(self) -> bool:
@@ -46,8 +50,8 @@ class Asked:
 
 def asked() -> Asked:
     """Return the arguments of this script."""
-    folder, seed, size, seconds, out, network = sys.argv[1:]
-    return Asked(Path(folder), int(seed), int(size), float(seconds), Path(out), network)
+    folder, seed, size, seconds, out, network, *more = sys.argv[1:]
+    return Asked(Path(folder), int(seed), int(size), float(seconds), Path(out), network, "--no-mirror" not in more)
 
 
 def spent() -> float:

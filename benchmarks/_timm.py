@@ -144,7 +144,7 @@ def main(task: Asked) -> None:
     names = sorted(index_of, key=index_of.__getitem__)
     net = network(task, settings, len(names), device)
     data = resolve_data_config({"input_size": (3, task.size, task.size)}, model=net)
-    batches = loader(task, "train", data, **settings.augmentation)
+    batches = loader(task, "train", data, **settings.augmentation, hflip=0.5 if task.mirror else 0.0)
 
     def train(net: nn.Module, epochs: int, part: float = 1.0) -> nn.Module:
         return trained(net, batches, settings, device, (epochs, part))

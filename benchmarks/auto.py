@@ -24,7 +24,10 @@ the same images, so the predictions are not independent. Resumable: finished par
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -49,6 +52,7 @@ from finetune import mcnemar, spent_by_children
 
 SHARE, MOST = 0.2, 3000  # fraction and largest number of labelled images that are held out
 SCRATCH = "resnet10t"
+PR_SET_CHILD_SUBREAPER = 36  # of <linux/prctl.h>
 PEERS = {"fastai": "_fastai.py", "timm": "_timm.py", "autogluon": "_autogluon.py"}  # see `_peer.py`
 
 
@@ -63,6 +67,7 @@ class Task:
     answers: dict[str, str]
     pretrained: bool
     size: int
+    mirror: bool
 
 
 def samples(competition: Competition) -> Samples:
@@ -85,7 +90,16 @@ def prepare(short: str, seed: int, arguments: argparse.Namespace) -> Task:
         call("init", str(place / "data"), "--name", name, *allowed)
     answers = json.loads((place / "answers.json").read_text())
     described = load_competition(name)
-    return Task(short, seed, place, name, answers, described.limit.allow_pretrained, described.image.size)
+    return Task(
+        short,
+        seed,
+        place,
+        name,
+        answers,
+        described.limit.allow_pretrained,
+        described.image.size,
+        described.image.mirror,
+    )
 
 
 def write(competition: Competition, folder: Path, seed: int, most: int | None) -> dict[str, str]:
@@ -116,9 +130,23 @@ def write(competition: Competition, folder: Path, seed: int, most: int | None) -
     return answers
 
 
+def adopt_orphans() -> None:
+    """Become the parent of processes whose parent ends, so that their processor time is counted (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def wait_for_orphans() -> None:
+    """Wait until all processes that a command has left are done: `auto` measures candidates in such."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
 def call(*words: str) -> str:
     """Run a command of ours; return what it printed."""
     done = subprocess.run([sys.executable, "-m", "featherweight", *words], stdout=subprocess.PIPE, text=True)
+    wait_for_orphans()
     print(done.stdout, end="", flush=True)
     done.check_returncode()
     return done.stdout
@@ -161,6 +189,7 @@ def peer(system: str, task: Task, arguments: argparse.Namespace, out: Path) -> d
     if system == "autogluon":  # it has no hub and not our package, so it is given the first weights as a file
         python, network = arguments.autogluon, str(checkpoint(task.folder, network, size))
     words = [str(task.folder / "data"), str(task.seed), str(size), str(60 * arguments.minutes), str(out), network]
+    words += [] if task.mirror else ["--no-mirror"]
     subprocess.run([python, str(Path(__file__).with_name(PEERS[system])), *words], check=True)
     answered: dict[str, Any] = json.loads(out.read_text())
     return answered
@@ -178,6 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if "autogluon" in arguments.systems and arguments.autogluon is None:
         parser.error("the system autogluon needs --autogluon PYTHON, with autogluon.multimodal installed")
+    adopt_orphans()
     table: dict[str, Any] = {}
     for short in arguments.competitions:
         outcomes: dict[str, list[dict[str, Any]]] = {system: [] for system in arguments.systems}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from featherweight import paths, yaml
 from featherweight.config import Competition, Recipe, json_schema, load_competition, load_recipe, store
+from featherweight.config.recipe import ImageOfRecipe
 from featherweight.errors import UserError
 
 
@@ -220,6 +221,22 @@ def test_what_a_competition_is_called_makes_no_other_task_of_it():
     plain = load_competition("digits")
     assert plain.same_task(load_competition("digits", ["kaggle=some-digits", "title=Some digits"]))
     assert not plain.same_task(load_competition("digits", ["limit.parameters=7"]))
+
+
+def test_runs_that_see_the_images_otherwise_are_of_one_task():
+    plain = load_competition("digits")
+    other = {
+        "size": 16,
+        "fit": "crop",
+        "store": 24,
+        "crop": 0.9,
+        "interpolation": "bilinear",
+        "mirror": not plain.image.mirror,
+    }
+    assert set(other) == set(ImageOfRecipe.model_fields)
+    for key, value in other.items():
+        seen = plain.seen_by(load_recipe("tiny").model_copy(update={"image": ImageOfRecipe(**{key: value})}))
+        assert seen.same_task(plain), key
 
 
 def test_a_key_goes_by_its_other_name_too(recipes):

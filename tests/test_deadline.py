@@ -86,6 +86,13 @@ def test_a_slow_machine_ends_in_time_and_the_recipe_gives_the_same_bytes(tmp_pat
     assert train(tmp_path / "again", shortened=notes) == (steps, weights)
 
 
+@pytest.mark.parametrize(("seconds", "why"), [(1.0, "later than planned"), (1.3, "this machine has become slower")])
+def test_why_a_run_is_shortened_is_said(tmp_path, monkeypatch, capsys, seconds, why):
+    Clock(monkeypatch, lambda step: seconds)
+    train(tmp_path, Deadline(-20.0, 71.0, after=10.0, step=1.0))  # 20 seconds were lost before the training
+    assert f"  {why}: the run is shortened from 60 to " in capsys.readouterr().out
+
+
 def test_a_machine_as_fast_as_planned_trains_to_the_end(tmp_path, monkeypatch):
     Clock(monkeypatch, lambda step: 1.0)
     ends = Deadline(0.0, 71.0, after=10.0, step=1.0, noted=pytest.fail)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -26,7 +27,14 @@ from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilots import MirrorDrop, Pilot, PilotContext, piloted
-from featherweight.planning.plan import MARGIN, Findings, _for_these_classes, make, parameters_within_limit
+from featherweight.planning.plan import (
+    MARGIN,
+    Findings,
+    _for_these_classes,
+    _passes_after,
+    make,
+    parameters_within_limit,
+)
 from featherweight.planning.plan_file import write
 from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.deadline import evaluations
@@ -107,7 +115,7 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained():
 
 def test_a_short_training_is_not_kept_from_its_time_by_evaluations_that_it_will_not_make():
     """Each evaluation takes 3 seconds: ten evaluations would leave no time."""
-    best = plan(60, cost=lambda recipe: Cost(4.0, 0.02, 10**9)).best
+    best = plan(85, cost=lambda recipe: Cost(4.0, 0.02, 10**9)).best
     assert 0.25 <= best.epochs < 2
 
 
@@ -269,7 +277,7 @@ def test_too_little_time_is_refused_in_words():
 
 def test_small_sets_get_small_batches_and_large_ones_the_largest():
     assert [batch_size(images) for images in (100, 200, 500, 1000)] == [32, 64, 128, 256]
-    assert batches(1000) == ("train.batch_size=256", "optimizer.lr=0.24")
+    assert batches(1000) == ("train.batch_size=256", "optimizer.lr=0.24", "optimizer.rest_lr=1")
     assert batches(45_000) == ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 
 
@@ -326,6 +334,52 @@ def test_with_thousands_of_classes_there_are_networks_that_fill_the_limit():
 
 def test_under_the_usual_limit_the_usual_networks_are_enough():
     assert not list(filling(TASK, DIGITS))
+
+
+def test_under_a_larger_limit_there_is_a_network_that_fills_it():
+    large = DIGITS.model_copy(update={"limit": DIGITS.limit.model_copy(update={"parameters": 12_000_000})})
+    (one,) = filling(TASK, large)
+    counted = parameters_within_limit(load_recipe(one.recipe, one.settings(1)), large, one.name)
+    assert counted is not None
+    assert 0.9 * 12e6 < counted <= 12e6
+
+
+def test_the_first_epoch_of_a_pilot_is_no_measure_of_its_steps():
+    history = pd.DataFrame({"step": [5, 10, 15], "seconds": [8.0, 10.0, 12.0]})
+    assert pilots.step_seconds(history) == pytest.approx(0.4)
+    assert pilots.step_seconds(pd.DataFrame({"step": [0], "seconds": [0.0]})) == 0
+
+
+def test_what_a_run_does_after_its_training_is_planned():
+    """The views, the features that a shift is judged by, and the report's own look at the holdout."""
+    facts = replace(TASK, images=60_000, holdout=6000, predict=10_000)
+    assert _passes_after(facts, 6) == 6 * (6000 + 10_000) + 6000 + 3000 + 6000 + 500
+    assert _passes_after(replace(facts, predict=0), 6) == 6 * 6000 + 6000 + 500
+
+
+def test_the_features_of_a_probe_are_in_the_plans_memory_and_disk():
+    facts = replace(TASK, pretrained=True, images=100_000, mirror=True, side=224, size=224, channels=3)
+    candidate = next(fine_tuned(facts))
+    cost = Cost(0.01, 1e-4, 10**9, checkpoint=10**7, features=1280)
+    mirrored = DIGITS.model_copy(update={"image": DIGITS.image.model_copy(update={"mirror": True})})
+    measured = [MeasuredCandidate(candidate, 3_000_000, cost)]
+    best = make(facts, mirrored, measured, 3600, MADE_UP_TUNED, Findings()).best
+    features = 2 * 100_000 * 1280 * 4
+    assert best.cost.memory == 2 * features
+    assert best.disk == features + 2 * 10**7
+
+
+def test_a_pilot_of_a_large_set_takes_batches_for_its_own_images(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
+    facts = replace(TASK, images=45_000, holdout=64)
+    candidate = next(from_scratch(facts))
+    assert "train.batch_size=512" in candidate.settings(1)
+    measured = MeasuredCandidate(candidate, 493_224, Cost(1.0, 1e-4, 10**9))
+    shown = replace(context(), facts=facts, train=[str(i) for i in range(45_000)], judges=[str(i) for i in range(64)])
+    piloted(measured, shown, 30.0, time.monotonic() + 99)
+    recipe = asked[0][1]
+    assert (recipe.train.batch_size, recipe.optimizer.lr, recipe.optimizer.rest_lr) == (256, 0.24, 1.0)
 
 
 def test_curves_learn_what_holds_within_every_set():

@@ -19,6 +19,7 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
+from featherweight.inspection import checks
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, tables, write
 from featherweight.report.gradcam import gradcam
@@ -193,7 +194,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
         return dataclasses.replace(data, train=dataclasses.replace(data.train, images=images))
 
     monkeypatch.setattr(pack, "load", leaky)
-    monkeypatch.setattr(evidence, "NEAR", 100)
+    monkeypatch.setattr(checks, "NEAR", 100)
     text = write.write(Run.find(str(folder))).read_text()
     assert '<b class="bad">the holdout leaks</b>' in text
     assert f"3 of {size['holdout']} held-out images" in text

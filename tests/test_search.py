@@ -321,6 +321,18 @@ def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, c
     assert "0  could not be trained: out of memory." in capsys.readouterr().out
 
 
+def test_a_gpu_that_fails_ends_the_worker_and_costs_no_candidate(home, monkeypatch, capsys):
+    write(home, QUICK + KEYS)
+
+    def fail(*what):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    monkeypatch.setattr(trials, "_train", fail)
+    assert main.main(["search", "quick", "--trials", "3"]) == 2
+    assert [trial.state.name for trial in study_of(home).get_trials()] == ["FAIL", "WAITING"]
+    assert "the GPU failed: CUDA error: an illegal memory access was encountered\n" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatch):
     monkeypatch.setattr("featherweight.search.trials.HOPELESS", 20)

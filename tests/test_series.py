@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from featherweight.cli import main
+from featherweight.config.recipe import ImageOfRecipe
 from featherweight.errors import UserError
 from featherweight.report import write
-from featherweight.runs import ledger, series
+from featherweight.runs import ledger, request, series
 from featherweight.runs.run import Run
 
 QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1", "--no-report"]
@@ -42,6 +43,27 @@ def test_several_seeds_are_several_runs_and_their_mean(home, monkeypatch, capsys
     assert len(ledger.read()) == 3
     assert main.main(["tiny", "--seeds", "0-2", *QUICK, "--set", "optimizer.lr=0.3"]) == 2
     assert "there is a run called 'tiny-digits-s0' already, of other settings" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_what_the_start_of_a_run_changed_is_no_other_setting(home, monkeypatch, capsys):
+    """Its batch is cut into parts for want of memory, and its images are cropped as published with its weights."""
+    monkeypatch.setattr(request, "cropped_as_published", cropped := lambda recipe, competition: with_crop(recipe))
+    monkeypatch.setattr(series, "cropped_as_published", cropped)
+    monkeypatch.setattr(request, "within_memory", lambda recipe, *more: with_accumulate(recipe))
+    assert main.main(["tiny", "--seeds", "0", *QUICK]) == 0
+    assert Run.find("tiny-digits-s0").recipe.train.accumulate == 2
+    assert main.main(["tiny", "--seeds", "0", *QUICK]) == 0
+    assert len(ledger.read()) == 1
+    assert main.main(["tiny", "--seeds", "0", *QUICK, "--set", "train.accumulate=4"]) == 2
+
+
+def with_crop(recipe):
+    return recipe.model_copy(update={"image": ImageOfRecipe(crop=0.9)})
+
+
+def with_accumulate(recipe):
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"accumulate": 2})})
 
 
 @pytest.mark.usefixtures("few_digits")

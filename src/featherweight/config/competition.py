@@ -294,5 +294,5 @@ class Competition(Section):
 
     def task(self) -> dict[str, Any]:
         """Return the keys that must be equal for two scores to be comparable."""
-        chosen: dict[str, Any] = {"image": {"size", "fit", "store", "crop", "interpolation"}}
+        chosen: dict[str, Any] = {"image": {"size", "fit", "store", "crop", "interpolation", "mirror"}}
         return self.model_dump(mode="json", exclude=dict.fromkeys(NAMES, True) | chosen)

@@ -14,7 +14,7 @@ STEPS_PER_EPOCH = 3  # minimum, if batches of 32 allow it
 BATCHES = (32, 64, 128, 256)
 FAST = "fastnet94_muon"  # recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
-RATE = 0.24 / 256  # learning rate of the fast nets per image of a batch
+RATE, REST_RATE = 0.24 / 256, 1.0  # learning rates of the fast nets: per image of a batch, and of biases and head
 LARGE = 30_000  # images: of 45,000 the fast nets learn best in large batches at a low rate (docs/speed.md)
 IN_LARGE_BATCHES = ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # px for pretrained networks: of small pictures, of photographs
@@ -63,11 +63,11 @@ def batch_size(images: int) -> int:
 
 
 def batches(images: int) -> tuple[str, ...]:
-    """Return the settings of the fast nets' batch size and learning rate for that many images."""
+    """Return the settings of the fast nets' batch size and learning rates for that many images."""
     if images >= LARGE:
         return IN_LARGE_BATCHES
     size = batch_size(images)
-    return f"train.batch_size={size}", f"optimizer.lr={size * RATE:.6g}"
+    return f"train.batch_size={size}", f"optimizer.lr={size * RATE:.6g}", f"optimizer.rest_lr={REST_RATE:g}"
 
 
 def scratch_sizes(side: int) -> tuple[int, ...]:
@@ -100,16 +100,18 @@ def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
 
 
 def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate]:
-    """Yield fast nets of other widths if the widest usual one is over a limit: one that fills it,
-    and one of a quarter.
+    """Yield fast nets of other widths: one that fills the limit if the widest usual one is over it or uses less than
+    half, and one of a quarter of the limit if it is over.
     """
     for size in scratch_sizes(facts.side):
         own = _at(size, facts)
         widest = load_recipe(FAST, [*own, f"model.widths={list(WIDTHS['fast net, wide'])}"])
         seen = competition.seen_by(widest)
-        if budget.weigh(widest, seen, FAST).within_limit:
+        weighed = budget.weigh(widest, seen, FAST)
+        if weighed.within_limit and 2 * weighed.counted > weighed.limit:
             continue
-        for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
+        parts = [("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)]
+        for name, part in parts[: 1 if weighed.within_limit else 2]:
             members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)
             shallow = [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2]
             for widths in shallow[:1]:

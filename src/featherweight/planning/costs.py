@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ BETWEEN_STEPS = 1.02  # an epoch takes this many times the time of its steps
 LARGER = 1.2  # times what its pixels say, a larger size: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128
 STEPS = 4  # timed steps, after a first one that selects kernels and fills caches
 PROPORTION = 4 / 3  # aspect ratio of photographs
-WARM = 4  # images predicted before timing starts, to select kernels
 PATIENCE = 120.0  # seconds for one candidate; slower ones are useless for any plan
 
 
@@ -47,6 +46,7 @@ class Cost:
         memory: bytes that training adds to the process.
         on_gpu: bytes that it needs on the GPU.
         checkpoint: bytes of a checkpoint.
+        features: the number of inputs of the last linear layer (0: the network has none).
     """
 
     step: float
@@ -54,6 +54,7 @@ class Cost:
     memory: int
     on_gpu: int = 0
     checkpoint: int = 0
+    features: int = 0
 
     def at(self, size: int, measured: int) -> Cost:
         """Return the expected cost of the same network at another size, given the size it was `measured` at (both in
@@ -65,7 +66,7 @@ class Cost:
         pixels = (size / measured) ** 2
         slower = pixels * (LARGER if size > measured else 1.0)
         memory, on_gpu = round(self.memory * max(1.0, pixels)), round(self.on_gpu * max(1.0, pixels))
-        return Cost(self.step * slower, self.view * slower, memory, on_gpu, self.checkpoint)
+        return replace(self, step=self.step * slower, view=self.view * slower, memory=memory, on_gpu=on_gpu)
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,14 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
         steps = trainer.fit()["seconds"].diff().iloc[1:]
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
     whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, to need the memory of a run
-    predict_probs([model], whole[:WARM], runtime=device, batch_size=size)
+    predict_probs([model], whole, runtime=device, batch_size=size)  # selects kernels for this shape
     began = time.perf_counter()
     predict_probs([model], whole, runtime=device, batch_size=size)
     view = (time.perf_counter() - began) / size
     on_gpu = torch.cuda.max_memory_allocated() if device.device.type == "cuda" else 0
     step = float(statistics.median(steps))
-    return Cost(step, view, peak_memory() - before, on_gpu, trainer.state.nbytes)
+    linear = [module.in_features for module in model.net.modules() if isinstance(module, torch.nn.Linear)]
+    return Cost(step, view, peak_memory() - before, on_gpu, trainer.state.nbytes, (linear or [0])[-1])
 
 
 def stored_bytes(image: Image) -> int:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,15 @@ from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.evaluation.intervals import NORMAL
 from featherweight.evaluation.tta import mirrored
-from featherweight.planning.candidates import Candidate
+from featherweight.planning.candidates import FAST, Candidate, batches
 from featherweight.planning.costs import Machine, MeasuredCandidate
 from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.training.probe import rows_fitted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EPOCHS = 3
 FEWEST = 64  # images; a score on fewer says nothing
@@ -142,6 +145,9 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     images = min(len(context.train), int((seconds - 2 * judges * cost.view) / each))
     if images < max(FEWEST, 2 * facts.classes) or judges < max(1, min(FEWEST, most)):
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
+    planned = recipe.train.batch_size
+    if candidate.recipe == FAST:  # of few images in large batches it would take too few steps to learn anything
+        recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), *batches(images), "image.mirror=false"])
     seen = context.listed.competition.seen_by(recipe)
     packing = context.listed.seconds(seen.image)
     if packing + seconds > ends - time.monotonic():
@@ -154,6 +160,8 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     except Failed as failed:
         return str(failed)
     slowdown = result.view / cost.view if probing else result.step / cost.step
+    if recipe.train.batch_size != planned:
+        slowdown = 1.0  # steps of another size do not show it
     per_row = result.fit_seconds / rows_fitted(images, 1) if probing else None
     return Pilot(
         candidate,
@@ -231,16 +239,23 @@ def _trained(
     began = time.perf_counter()
     lost = wrong([mirrored]).astype(float) - as_it_is
     view = (time.perf_counter() - began) / len(holdout)
-    steps = int(history["step"].iloc[-1])
     return PilotResult(
         float(as_it_is.mean()),
         1 - float(np.bincount(holdout.labels).max()) / len(holdout),
         MirrorDrop(float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))),
         len(holdout),
-        float(history["seconds"].iloc[-1]) / steps if steps else 0.0,
+        step_seconds(history),
         view,
         trainer.probe_seconds,
     )
+
+
+def step_seconds(history: pd.DataFrame) -> float:
+    """Return the seconds of a step after the first epoch, which also selects kernels and fills caches; 0 without
+    steps.
+    """
+    steps = int(history["step"].iloc[-1] - history["step"].iloc[0])
+    return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / steps if steps else 0.0
 
 
 def _named(data: Data, ids: Sequence[str]) -> LabelledPack:

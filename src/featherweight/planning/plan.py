@@ -15,11 +15,13 @@ from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
-from featherweight.evaluation import tta
+from featherweight.evaluation import tta, unlabelled
+from featherweight.inspection import checks
 from featherweight.planning.candidates import BOLD, Candidate
 from featherweight.planning.costs import BETWEEN_STEPS, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts
+from featherweight.planning.packing_time import GROUPING
 from featherweight.runs import predictions
 from featherweight.schema import Choice
 from featherweight.training.deadline import Deadline, evaluations
@@ -221,17 +223,20 @@ def _option(
     candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
-    views = tta.count(predictions.views(recipe, seen)) * (facts.holdout + facts.predict) * cost.view * slowdown
     looking = facts.holdout * cost.view * slowdown
-    probing = 0.0
+    views = _passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
+    images = facts.images + facts.holdout + facts.predict
+    rest = REST + (GROUPING * images if images <= checks.NEAR else 0.0)  # the report looks for near copies
+    probing, features = 0.0, 0
     if recipe.head.start == "probe":
         seen_twice = 2 if seen.image.mirror else 1
+        features = seen_twice * facts.images * cost.features * 4  # bytes of float32
         probing = seen_twice * facts.images * cost.view * slowdown + findings.probe_seconds_per_row * rows_fitted(
             facts.images, seen_twice
         )
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * BETWEEN_STEPS
-    left = seconds * MARGIN - measured.packing - views - probing - REST
+    left = seconds * MARGIN - measured.packing - views - probing - rest
     epochs = min(_epochs_within(left, epoch, steps, looking), float(candidate.longest))
     if candidate.starts_published and 0 <= epochs < 1:
         epochs = 0.0  # shorter fine-tuning was not measured: only a probe, if the recipe has one
@@ -248,16 +253,24 @@ def _option(
         candidate,
         whole,
         measured.parameters,
-        cost,
-        Timeline(measured.packing, training, views),
+        replace(cost, memory=max(cost.memory, 2 * features)),  # they are copied once to be fitted
+        Timeline(measured.packing, training, views, rest),
         _for_these_classes(even, facts, candidate.starts_published in findings.at_chance),
         seen.image.mirror,
         epochs,
         cost.step * slowdown,
         looking,
-        measured.packed + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
+        measured.packed + features + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )
+
+
+def _passes_after(facts: DatasetFacts, views: int) -> int:
+    """Return how many images the network sees after its training: in `views` test-time views those that are held out or
+    predicted, and once those that a shift is looked for in, those of the report, and a sample of the training images.
+    """
+    shift = facts.holdout + min(facts.predict, unlabelled.MOST) if facts.predict else 0
+    return views * (facts.holdout + facts.predict) + shift + facts.holdout + min(facts.images, predictions.SOME)
 
 
 def _epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> float:

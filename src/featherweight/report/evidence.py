@@ -27,7 +27,6 @@ from featherweight.runtime import device as devices
 MISTAKES = 24  # most confident mistakes shown
 LOOKED_INTO = 8  # of those with Grad-CAM
 SUSPECTS = 24
-NEAR = 15_000  # images in which near copies are looked for, in some seconds; `inspect` does so for any number
 GROUPS = 20  # clusters that 100 classes and more are merged into
 
 
@@ -107,7 +106,7 @@ def gather(run: Run) -> Evidence:
     classes = competition.classes
     size = len(classes)
     whole = checks.join(train, holdout if test is None else checks.join(holdout, test))
-    near = len(whole) + (len(data.predict) if data.predict else 0) <= NEAR
+    near = len(whole) + (len(data.predict) if data.predict else 0) <= checks.NEAR
     findings, _ = checks.copies(Data(whole, data.predict), classes, np.arange(len(whole)) >= len(train), near)
     return Evidence(
         run=run,

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from featherweight import paths
-from featherweight.console import duration, say
+from featherweight.config import Recipe
+from featherweight.console import duration, hushed, say
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric
 from featherweight.evaluation.stratification import judge
 from featherweight.runs import division, ensemble, groups, pipeline
 from featherweight.runs.metadata import PARTS
-from featherweight.runs.request import RunRequest
+from featherweight.runs.request import RunRequest, cropped_as_published
 from featherweight.runs.result import Result
 from featherweight.runs.run import Run
 from featherweight.training.forecast import SOON
@@ -44,8 +45,10 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
     done: Done = []
     for name, task in tasks.items():
         if Run.exists(name):
-            run, seen = Run.find(name), task.competition.seen_by(task.recipe)
-            if (run.recipe, run.competition.task(), run.competition.image) != (task.recipe, seen.task(), seen.image):
+            run = Run.find(name)
+            recipe = _as_started(task, run)
+            seen = task.competition.seen_by(recipe)
+            if (run.recipe, run.competition.task(), run.competition.image) != (recipe, seen.task(), seen.image):
                 remedy = f"delete {paths.runs() / name}, or use another --name"
                 raise UserError(f"there is a run called '{name}' already, of other settings; {remedy}")
         else:
@@ -57,6 +60,15 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
         if left > SOON and not was_finished:
             say(f"{len(done)} of {len(tasks)} runs are done; the others take about {duration(left)}")
     return done
+
+
+def _as_started(task: RunRequest, run: Run) -> Recipe:
+    """Return the request's recipe with what the start of that run, its memory and its deadline would change in it."""
+    with hushed():
+        recipe = cropped_as_published(task.recipe, task.competition)
+    stored = run.recipe.train
+    changed = {"accumulate": max(recipe.train.accumulate, stored.accumulate), "shortened": stored.shortened}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changed)})
 
 
 def _is_done(name: str) -> bool:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import optuna
+import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from featherweight import budget
+from featherweight.budget.memory import within_memory
 from featherweight.config import Competition, Recipe
 from featherweight.console import hushed, say
 from featherweight.data import parts
@@ -29,7 +31,7 @@ from featherweight.evaluation.stratification import judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
 from featherweight.runs.metadata import Metadata
-from featherweight.runs.request import refuse_what_does_not_fit
+from featherweight.runs.request import cropped_as_published, refuse_what_does_not_fit
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
@@ -117,6 +119,9 @@ def _attempt(search: Search, trial: Trial) -> bool:
     except UpdateFinishedTrialError:  # given to another worker, who took this one for dead
         say(f"  {number:>4}  another worker has it")
         return True
+    except torch.AcceleratorError as error:  # nothing more can be computed by this process
+        why = str(error).strip().split("\n")[0]
+        raise UserError(f"the GPU failed: {why}\nthe same command continues the search") from error
     except (RuntimeError, UserError) as error:  # mostly a lack of memory, which the next worker would meet too
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         trial.set_user_attr("refused", f"could not be trained: {why}")
@@ -210,7 +215,10 @@ class Trained:
 def trained(
     search: Search, recipe: Recipe, folder: Path, watching: Callable[[Mapping[str, Any]], None] = lambda row: None
 ) -> Trained:
-    """Train a candidate in that folder."""
+    """Train a candidate in that folder, with the changes that the start of a run makes to its recipe."""
+    with hushed():
+        recipe = cropped_as_published(recipe, search.competition)
+        recipe = within_memory(recipe, search.competition.seen_by(recipe), search.device)
     competition, data = search.seen_by(recipe)
     run = Run(folder, recipe, competition, Metadata(search.space.file.base, search.competition_name))
     known = parts.labelled_groups(competition, data)

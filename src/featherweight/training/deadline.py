@@ -16,6 +16,8 @@ WINDOW = 0.1  # fraction of the whole time over which the recent rate is measure
 MIN_MARKS = 4  # marks that are kept at least, even if they span more than the window
 LATE, EARLY = 1.02, 0.98  # of the whole time: a run that would end after LATE is shortened to end at EARLY
 
+SLOWER = 1.1  # times the planned seconds of a step: less is not called a slower machine
+
 Cost = Callable[[int, int], float]  # cost(first, total): of the steps first to total, in full-resolution steps
 
 
@@ -77,10 +79,8 @@ class Deadline:
             low, high = (low, middle - 1) if late(middle, EARLY) else (middle, high)
         if low >= total:
             return total
-        say(
-            f"  this machine has become slower: the run is shortened from {total:,} to {low:,} steps, to end in "
-            f"{duration(max(0.0, left))}"
-        )
+        why = "this machine has become slower" if each > SLOWER * self.step else "later than planned"
+        say(f"  {why}: the run is shortened from {total:,} to {low:,} steps, to end in {duration(max(0.0, left))}")
         self.noted(step, low)
         return low
 

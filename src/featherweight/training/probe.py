@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from featherweight import atomic, paths
@@ -63,7 +64,8 @@ def start_from_probe(
             features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
             began = time.perf_counter()
             fit = functools.partial(fit_probe, features, labels, head.out_features)
-            weight, bias, words = runtime.processes.once(fit)
+            with threadpool_limits(torch.get_num_threads()):  # of BLAS: the sums depend on their number
+                weight, bias, words = runtime.processes.once(fit)
             seconds += time.perf_counter() - began
             say(words)
         with torch.no_grad():

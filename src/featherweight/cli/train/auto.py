@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="minutes from this command to the CSV")
     parser.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--plan", action="store_true", help="print the plan and write its recipe; train nothing")
-    parser.add_argument("--name", help="the run's name (default: autoMINUTES-competition-s0)")
+    parser.add_argument("--name", help="the run's name (default: autoMINUTESm-competition-s0)")
     add_machine(parser)
     add_report(parser)
 
