@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -17,8 +18,6 @@ def test_a_file_is_replaced_whole(tmp_path):
 
 
 def test_permissions_follow_the_umask(tmp_path):
-    import os
-
     before = os.umask(0o027)
     try:
         atomic.write_text(tmp_path / "file", "x")
@@ -29,8 +28,6 @@ def test_permissions_follow_the_umask(tmp_path):
 
 def test_the_umask_is_not_touched(tmp_path, monkeypatch):
     """It belongs to the whole process: while it is 0, files of other threads are writable for everybody."""
-    import os
-
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
     atomic.write_text(tmp_path / "file", "x")
     with atomic.text_stream(tmp_path / "other") as stream:
@@ -49,6 +46,21 @@ def test_an_unfinished_folder_is_deleted_and_a_finished_one_moved(tmp_path):
         (folder / "whole").touch()
         atomic.move(folder, target)
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/whole"]
+
+
+def test_a_link_stays_one_and_what_is_no_file_stays_what_it_is(tmp_path):
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to("file")
+    atomic.write_text(link, "x")
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_text() == "x"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, tmp_path / "file" / "below", Path("/proc/x.html")):
+        with pytest.raises(atomic.NotWritten) as fault:
+            atomic.write_text(path, "x")
+        assert str(path).startswith(fault.value.filename)
+    assert pipe.is_fifo()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "link", "pipe"]
 
 
 @pytest.mark.parametrize("fault", [OSError, KeyboardInterrupt])

@@ -44,6 +44,15 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
         (["tiny", "--competition", "digit"], "error: there is no competition called 'digit'; did you mean 'digits'?"),
         (["check", "wrn164"], "error: there is no recipe called 'wrn164'; did you mean 'wrn16_4'?"),
         (["nowhere.yaml"], "error: there is no file nowhere.yaml"),
+        (
+            ["check", "my_net.Gray"],
+            "error: there is no recipe called 'my_net.Gray'; a network of yours is FILE.py:NAME or",
+        ),
+        (["check", "net.py:"], "error: --set model=net.py:: model: net.py: does not say which network: net.py:NAME"),
+        (
+            ["check", "tiny", "--set", "model={name:wrn,depth:16}"],
+            "error: --set model={name:wrn,depth:16}: a space is needed after the first colon of 'name:wrn'",
+        ),
         (["resume", "nothing"], "error: there is no run called 'nothing'"),
         (["score", "no.csv"], "error: cannot read no.csv: No such file or directory"),
         (["tiny", "--name", "a/b"], "error: --name a/b: expected a plain name without a folder"),
@@ -293,7 +302,7 @@ def test_a_folder_where_a_picture_should_be_is_one_clear_message(home, capsys, m
     monkeypatch.chdir(home)
     (home / "pics").mkdir()
     assert main.main(["schedule", "tiny", "--out", "pics"]) == 2
-    assert capsys.readouterr().err.startswith("error: cannot read or write")
+    assert capsys.readouterr().err == "error: cannot write pics: it is a folder; name a file in it\n"
 
 
 def test_packages_are_put_into_the_environment(tmp_path):

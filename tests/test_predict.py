@@ -105,6 +105,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
     configs = pictures.parent / "configs" / "competitions"
     configs.mkdir(parents=True)
     (pictures / "notes.txt").write_text("hi")
+    (pictures / "paths.csv").write_text("path\n")
     (configs / "few.yaml").write_text("extends: digits\nclasses: ['0', '1']\n")
     out = ["--out", str(pictures / "out.csv")]
     for words, message in (
@@ -115,6 +116,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
         (["bare", str(pictures)], "bare has no weights yet: ./run.sh resume bare"),
         (["one", "few"], "one has 10 classes and few has 2 others, for example 2, 3, 4"),
         (["on", str(pictures)], "there is no run called 'on'; did you mean 'one'?"),
+        (["one", str(pictures / "paths.csv"), "--out", str(pictures / "paths.csv")], "paths.csv would be overwritten"),
         (["one", str(pictures), "--out", "x.txt"], "expected a name ending in .csv or .json"),
         (["one", str(pictures), "--views", "flop"], "flop"),
     ):

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -155,8 +156,28 @@ def test_tables_of_all_kinds_and_limits(tmp_path, net, monkeypatch, capsys):
     assert main.main(["weigh", good, "--max-bytes", str(size - 1)]) == 3
     assert main.main(["weigh", good, "--max-macs", "1e9"]) == 3  # a file does not say: no silent pass
     assert "macs unknown" in capsys.readouterr().out
-    assert main.main(["weigh", good, "--html", "in"]) == 2
-    assert "--html in: it is a folder; name a file in it" in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_anything_is_weighed(tmp_path, net, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    torch.save(net.state_dict(), "in/net.pth")
+    os.mkfifo("pipe")
+    before = (tmp_path / "in" / "net.pth").read_bytes()
+    for output, why in (
+        (["--html", "in"], "cannot write in: it is a folder; name a file in it"),
+        (["--csv", "pipe"], "cannot write pipe: it is no file"),
+        (["--csv", "in/net.pth/t.csv"], "cannot write in/net.pth/t.csv: Not a directory"),
+        (["--html", "/proc/t.html"], "cannot write /proc/t.html: "),
+        (["--csv", "./in/net.pth"], "in/net.pth would be overwritten: it is read, too"),
+        (["--csv", "t", "--html", "t"], "--csv and --html are both t"),
+    ):
+        assert main.main(["weigh", "in", *output]) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith(f"error: {why}")
+        assert not said.out
+    assert (tmp_path / "in" / "net.pth").read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in", "pipe"]
 
 
 def test_folded_count_and_multiply_adds(net):

@@ -2,6 +2,7 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,6 +50,18 @@ BESIDE = {
     "a generator's state": ({"model": STATE, "rng_state": torch.zeros(5056, dtype=torch.uint8)}, OWN, 5056),
     "moments by name": ({"model": STATE, "exp_avg": again(), "momentum": learned()}, OWN, WHOLE + OWN),
     "four levels deep": ({"a": {"b": {"c": {"d": STATE}}}}, OWN, 0),
+    "predictions and whose they are": (
+        {"model": STATE, "preds": torch.rand(100, 5), "val_idx": np.arange(100) ** 2, "confusion": [[9] * 40] * 40},
+        OWN, 500 + 100 + 40,
+    ),
+    "classes of many images": ({"model": STATE, "labels": torch.randint(10, (20_000,)).tolist()}, OWN, 20_000),
+    "too many predictions": ({"model": again(), "preds": torch.rand(5000, 5)}, OWN + 25_000, 0),
+    "a layer by that name": ({"model": STATE, "preds": {"weight": torch.rand(10, 8)}}, OWN + 80, 0),
+    "a network without a dict of its own": ({"logits": torch.rand(40), "w": torch.rand(5, 5)}, 65, 0),
+    "the best by a log": (
+        {"state_dict": STATE, "callbacks": {"ModelCheckpoint": {
+            "best_model_score": torch.tensor(0.9), "best_k_models": {"a.ckpt": torch.tensor(0.9)}}}}, OWN, 2,
+    ),
 }  # fmt: skip
 COPIES = {
     "latent-diffusion": (litema(), OWN + 16 + 2),

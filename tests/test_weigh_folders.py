@@ -1,12 +1,17 @@
 """Folders on the scales: each entrant's subfolder, shards, outside data, and programs with tied weights."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from featherweight.budget import files_in, weigh_anything
 from featherweight.cli import main
+from featherweight.errors import UserError
 
 
 def test_entrants_with_a_folder_each(tmp_path, capsys, monkeypatch):
@@ -63,3 +68,56 @@ def test_shards_saved_by_torch_count_whole(tmp_path):
     index.write_text('{"weight_map": {"a": "one.bin", "b": "two.bin"}}')
     assert files_in(tmp_path) == [index]
     assert weigh_anything(index).parameters == 3 + 25 + 4
+
+
+def test_shards_are_one_model_without_their_index_too(tmp_path, capsys):
+    for number in (1, 2):
+        save_file({f"w{number}": torch.rand(10)}, tmp_path / f"m-0000{number}-of-00002.safetensors")
+    first, second = sorted(tmp_path.iterdir())
+    assert files_in(tmp_path) == [first]
+    assert [weigh_anything(one).parameters for one in (first, second)] == [20, 20]
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w1": first.name, "w2": second.name}}))
+    first.unlink()
+    for fault in (index, second):  # with an index, and without
+        assert files_in(tmp_path) == [fault]
+        assert main.main(["weigh", str(tmp_path)]) == 2
+        assert f"{fault}: not beside it, and part of the model: {first.name}" in capsys.readouterr().err
+        index.unlink(missing_ok=True)
+
+
+def test_what_continues_a_training_lies_beside_the_model(tmp_path, capsys):
+    weights = {"w": torch.rand(30)}
+    for name, content in (
+        ("model.bin", weights),
+        ("optimizer.pt", {"state": {0: {"exp_avg": torch.rand(30)}}, "param_groups": []}),
+        ("scheduler.pt", {"last_epoch": 3}),
+        ("rng_state_0.pth", {"cpu": torch.get_rng_state()}),
+        ("training_args.bin", nn.Linear(1, 1)),  # refused
+    ):
+        torch.save(content, tmp_path / name)
+    assert main.main(["weigh", str(tmp_path), "--limit", "30", "--json"]) == 0
+    said = capsys.readouterr()
+    assert [one["parameters"] for one in json.loads(said.out)] == [30]
+    assert said.err.count(str(tmp_path)) == 4
+    torch.save({"w": torch.rand(20_000)}, tmp_path / "scaler.pt")  # a model by such a name
+    assert main.main(["weigh", str(tmp_path), "--limit", "30"]) == 3
+    (tmp_path / "scaler.pt").unlink()
+    (tmp_path / "model.bin").unlink()
+    assert main.main(["weigh", str(tmp_path)]) == 2  # beside nothing, they are what was handed in
+
+
+def test_no_entry_of_another_kind_is_left_out_in_silence(tmp_path, capsys):
+    torch.save({"w": torch.rand(30)}, tmp_path / "a.pkl")
+    torch.save({"w": torch.rand(20)}, tmp_path / "plain")  # by its name alone it is no entry
+    (tmp_path / "b.h5").write_bytes(b"\x89HDF")
+    (tmp_path / "net.py").write_text("")
+    (tmp_path / "._a.pth").write_bytes(b"\0\5\x16\7")  # what macOS puts beside a.pth
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.write(tmp_path / "a.pkl", "c/net.pth")
+    assert main.main(["weigh", str(tmp_path), "--json"]) == 2
+    assert [one["parameters"] for one in json.loads(capsys.readouterr().out)] == [30, None, None]
+    assert weigh_anything(tmp_path / "plain").parameters == 20
+    for name, why in (("c.zip", "unpack it, and weigh the folder"), ("net.py", "net.py:NAME"), ("b.h5", "ends in")):
+        with pytest.raises(UserError, match=why):
+            weigh_anything(tmp_path / name)

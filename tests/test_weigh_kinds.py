@@ -1,7 +1,9 @@
 """Counting unusual modules and checkpoints, each compared with a count by hand: whatever training leaves in a file."""
 
 import copy
+import datetime
 import json
+import pathlib
 from collections import OrderedDict
 
 import numpy as np
@@ -233,6 +235,23 @@ def test_shards_are_one_model(tmp_path):
     index.write_text('{"weight_map": {"a": "gone.safetensors"}}')
     with pytest.raises(UserError, match=r"gone\.safetensors"):
         weigh_anything(index)
+
+
+def test_plain_records_of_training_scripts_are_read(tmp_path):
+    records = [
+        torch.__version__, datetime.datetime.now(datetime.UTC), frozenset({1}), range(9), np.array(["cat", "dog"]),
+        np.str_("cat"), pathlib.PureWindowsPath("a"),
+    ]  # fmt: skip
+    torch.save({"model": {"w": torch.zeros(2, 2)}, "records": records}, tmp_path / "a.pth")
+    assert weigh_anything(tmp_path / "a.pth").parameters == 4
+
+
+def test_the_settings_of_an_optimizer_of_fastai_are_read(tmp_path):
+    fastcore = pytest.importorskip("fastcore.foundation", reason="fastcore is not installed: ./run.sh install fastai")
+    optimizer = {"state": [{"avg": torch.zeros(2, 2)}], "hypers": fastcore.L({"lr": np.float64(0.1)})}
+    torch.save({"model": {"w": torch.zeros(2, 2)}, "opt": optimizer}, tmp_path / "a.pth")
+    found = weigh_anything(tmp_path / "a.pth")
+    assert (found.parameters, found.others) == (4, 4)
 
 
 def test_arrays_of_objects_run_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -14,13 +15,17 @@ from typing import TextIO
 from filelock import FileLock, Timeout
 
 
+class NotWritten(OSError):  # noqa: N818 - the file is
+    """No file can be created at this place, for whatever reason the system gives."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`; a reader, or a kill at any time, finds the old file or the new one, never a part.
 
-    Raises OSError (disk full, no permission) with the old file untouched and nothing left beside it.
+    A link stays one, and the file that it leads to is replaced. Raises OSError (disk full, no permission) with the old
+    file untouched and nothing left beside it, NotWritten for a place where there can be no file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _part(path)
+    path, beside = _part(path)
     try:
         with beside.open("wb") as stream:
             stream.write(content)
@@ -42,8 +47,7 @@ def write_text(path: Path, content: str) -> None:
 @contextmanager
 def text_stream(path: Path) -> Iterator[TextIO]:
     """Yield a text stream, in UTF-8, whose content replaces `path` at the end; an exception discards it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _part(path)
+    path, beside = _part(path)
     try:
         with beside.open("w", encoding="utf-8", newline="") as stream:
             yield stream
@@ -154,21 +158,26 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _part(path: Path) -> Path:
-    """Return a new, empty file beside `path`, with the permissions that the umask gives.
+def _part(path: Path) -> tuple[Path, Path]:
+    """Return the file that `path` leads to, and a new, empty file beside it, with the permissions that the umask gives.
 
-    An OSError names `path`, which the user knows. `tempfile` is not used: only the owner can read its files, and
-    reading the umask to correct that changes it for all threads.
+    NotWritten names `path`, which the user knows, or the folder that is in the way. `tempfile` is not used: only the
+    owner can read its files, and reading the umask to correct that changes it for all threads.
     """
     try:
+        if path.exists() and not path.is_file():  # renaming to a device would replace it
+            number = errno.EISDIR if path.is_dir() else errno.EEXIST
+            raise OSError(number, os.strerror(number) if path.is_dir() else "it is no regular file", str(path))
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
             with suppress(FileExistsError):
                 beside.touch(exist_ok=False)
-                return beside
+                return target, beside
     except OSError as error:
-        error.filename = str(path)
-        raise
+        named = error.filename if error.filename in map(str, (path, *path.parents)) else str(path)
+        raise NotWritten(error.errno, error.strerror, named) from None
 
 
 def _name(error: BaseException, path: Path) -> None:

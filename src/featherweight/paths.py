@@ -96,6 +96,26 @@ def refuse_unwritable(folder: Path) -> None:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from None
 
 
+def refuse_unwritable_file(path: Path) -> None:
+    """Raise UserError unless a file can be created or replaced at `path`; its folder need not exist yet."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is {'a folder; name a file in it' if path.is_dir() else 'no file'}")
+    folder = next(one for one in path.absolute().parents if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def refuse_overwriting(path: Path | None, inputs: Iterable[str | Path]) -> None:
+    """Raise UserError if a file to be written is one of those that a command reads."""
+    if path is not None and path.exists():
+        for one in map(Path, inputs):
+            if one.exists() and one.samefile(path):
+                raise UserError(f"{path} would be overwritten: it is read, too; name another file for the output")
+
+
 def _configs(kind: str, root: Path) -> dict[str, list[str]]:
     """Return all files of one root's recipes or competitions by short name, in any subfolder."""
     by_name: dict[str, list[str]] = {}
@@ -138,6 +158,8 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
         raise UserError(f"{name} is code: ./run.sh check {own} weighs its network, and --set model={own} trains it")
     known = config_names(kind)
     hint = nearest(name, [*known, *also]) or ";"
+    if kind == "recipes" and "." in name and hint == ";":
+        hint = "; a network of yours is FILE.py:NAME or PACKAGE.MODULE:NAME;"
     many = kind == "recipes" and len(known) > MANY
     listed = "./run.sh models lists them" if many else f"the {kind} are {', '.join(known)}"
     raise UserError(f"there is no {what} called '{name}'{hint} {listed}")

@@ -150,6 +150,8 @@ class OneOf:
     `shared` are further keys of all of them, as pydantic's create_model takes them, for the caller of the function.
     """
 
+    more = ""  # what an error adds to the names that there are
+
     def __init__(self, table: Mapping[str, Callable[..., Any]], shared: Mapping[str, Any] | None = None) -> None:
         self.table, self.shared = table, dict(shared or {})
 
@@ -186,8 +188,8 @@ class OneOf:
             hint = nearest(data["name"], self.table)
             raise PydanticCustomError(
                 "choice",
-                "there is no '{name}'{hint}; there are {known}",
-                {"name": data["name"], "hint": hint, "known": ", ".join(self.table)},
+                "there is no '{name}'{hint}; there are {known}{more}",
+                {"name": data["name"], "hint": hint, "known": ", ".join(self.table), "more": self.more},
             )
         return data
 

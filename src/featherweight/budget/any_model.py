@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight import untrusted_files
 from featherweight.budget.checkpoint_parts import Parts, parts_in
-from featherweight.budget.folders import FILES, INDEX, shards
+from featherweight.budget.folders import FILES, INDEX, refuse_other_kinds, shards, shards_with
 from featherweight.budget.folding import copied, not_compiled, runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
@@ -36,7 +36,8 @@ IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
 
 def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> ModelSize:
     """Return the size of a module, its state, a file (.pth .pt .bin .ckpt .pth.tar .safetensors .pt2 .onnx,
-    TorchScript too), `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME`; for a model in shards, of its `.index.json`.
+    TorchScript too), `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME`. One shard, or the `.index.json` of a model in
+    shards, stands for all of it.
 
     `example` [B, C, H, W] is passed through a module whose parameters are created by the first images; with it
     multiply-adds and the folded count are computed too. A named network is built for `shape`. No code is run but that
@@ -62,8 +63,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
         why = "it is a link to a folder" if path.is_symlink() else f"it holds no file ending in {', '.join(FILES)}"
         raise UserError(f"cannot read {path}: it is a folder, and {why}")
     size = untrusted_files.regular_file(path).st_size
-    if path.name.endswith(INDEX):
-        parts = shards(path)
+    if parts := shards(path) if path.name.endswith(INDEX) else shards_with(path):
         content: dict[str, Any] = {}
         for part in parts:
             inside = read_content(part)
@@ -73,8 +73,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
         return _of_content(name, path, content, sum(part.stat().st_size for part in parts))
     if path.suffix.lower() == ".onnx":
         return weigh_onnx(name, path, size)
-    if not path.name.lower().endswith(FILES):
-        raise UserError(f"cannot weigh {path}: expected a file that ends in {', '.join((*FILES, INDEX))}")
+    refuse_other_kinds(path)
     return _of_content(name, path, read_content(path), size)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featherweight.budget.made_by_code import WHOLE, held_by
+from featherweight.budget.made_by_code import held_by
 from featherweight.budget.python_numbers import CONTAINERS, FEW, are_indices, numbers_in, own_numbers
 from featherweight.budget.roles import LEAST, too_many_records
 
@@ -40,6 +40,13 @@ CURVES = frozenset(
     {
         "losses", "accs", "accuracies", "lr", "lrs", "err", "error", "errors", "f1", "auc", "score", "scores", "metric",
         "histories", "log", "curve", "curves", "time", "times", "seconds", "epochs", "iterations", "iter", "iters",
+    }
+)  # fmt: skip
+OUTCOMES = frozenset(
+    {
+        "pred", "preds", "prediction", "predictions", "oof", "prob", "probs", "probabilities", "logits", "label",
+        "labels", "target", "targets", "ids", "idx", "indices", "confusion", "seed", "seeds", "timestamp", "timestamps",
+        "durations",
     }
 )  # fmt: skip
 MOST, LOOSE = 8, 100_000  # an optimizer keeps at most MOST numbers for each of the model's, generators LOOSE in all
@@ -79,6 +86,8 @@ def parts_in(content: Any) -> Parts:
             groups.setdefault(_mark(path), {})[path] = tensor
     for path in _records(groups.get((), {})):
         parts.others[".".join(path)] = groups[()].pop(path)
+    for path in _outcomes(groups.get((), {})):
+        parts.records[".".join(path)] = groups[()].pop(path)
     if not groups.get(()) and (marked := [mark for mark in groups if mark]):
         groups[()] = groups.pop(min(marked, key=_stage))  # a file that holds nothing but the average
     parts.model = _named(groups.pop((), {}))
@@ -88,7 +97,7 @@ def parts_in(content: Any) -> Parts:
     model = _size(parts.model)
     is_state = _size(training) <= MOST * (model + _size(parts.averaged)) + LOOSE
     (parts.others if is_state or not parts.model else parts.model).update(training)
-    held = sum(held_by(one) if one.dtype in WHOLE else one.numel() for one in parts.records.values())
+    held = sum(held_by(one) if _is_of_whole_numbers(one) else one.numel() for one in parts.records.values())
     if too_many_records(held + len(parts.settings), model):
         parts.model |= {**parts.records, "settings": _as_numbers(parts.settings)}
     else:
@@ -150,15 +159,15 @@ def _as_tensor(thing: Any) -> Tensor | None:
 
 
 def _as_numbers(numbers: list[Any]) -> Tensor:
-    if are_indices(numbers):
+    if all(type(one) is int and abs(one) < 2**63 for one in numbers):
         return torch.tensor(numbers)
     kind = torch.complex128 if any(isinstance(one, complex) for one in numbers) else torch.float64
     return torch.tensor(numbers, dtype=kind)
 
 
 def _is_record(path: Path, numbers: list[Any]) -> bool:
-    """Are these numbers a curve of training or a setting, by its name, or the state of a random generator?"""
-    words = CURVES | RECORDS | LOGS
+    """Are these numbers a curve of training, an outcome or a setting, by their name; or a random generator's state?"""
+    words = CURVES | RECORDS | LOGS | OUTCOMES
     return any(_says(key, words) for key in path) or (
         len(numbers) == TWISTER and all(type(one) is int for one in numbers)
     )
@@ -181,7 +190,10 @@ def _trains(key: str, inner: Any, holder: Any) -> bool:
 
 
 def _mark(path: Path) -> Path:
-    """The parts of a name up to the first that says average, or which checkpoint of several; empty where none does."""
+    """The parts of a name up to the first that says average, or which checkpoint of several; empty where none does.
+
+    What a log calls the best is no checkpoint.
+    """
     parts = tuple(part for key in path for part in key.split("."))
     for at, part in enumerate(parts):
         words = WORD.findall(part)
@@ -191,7 +203,9 @@ def _mark(path: Path) -> Path:
         if place is not None and place + 1 < len(words):  # `ema_0_weight`, as mmcv writes it beside `0.weight`
             return (*parts[:at], part[: part.index(words[place]) + len(words[place])])
     for at, key in enumerate(path[:-1]):
-        if "." not in key and any(word.lower() in STAGES for word in WORD.findall(key)):
+        if _says(key, LOGS):
+            return ()
+        if _says(key, STAGES):
             return path[: at + 1]
     return ()
 
@@ -245,7 +259,19 @@ def _records(group: Mapping[Path, Tensor]) -> list[Path]:
     return list(found) if len(found) < len(group) else []
 
 
-def _says(key: str, words: frozenset[str]) -> bool:
+def _outcomes(group: Mapping[Path, Tensor]) -> list[Path]:
+    """What was predicted for the images, and which these were, beside a model that is in a dict of its own."""
+    if not any(len(path) > 1 and one.dim() > 1 for path, one in group.items()):
+        return []
+    return [path for path in group if len(path) == 1 and _says(path[0], OUTCOMES)]
+
+
+def _is_of_whole_numbers(tensor: Tensor) -> bool:
+    is_broken = tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
+    return not is_broken and tensor.layout is torch.strided
+
+
+def _says(key: str, words: Collection[str]) -> bool:
     return "." not in key and any(word.lower() in words for word in WORD.findall(key))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Buffers of transformers: whole numbers; coordinates and masks, as Swin has them; and of csatv2, a transform.
@@ -138,16 +139,23 @@ def _is_cosine_transform(tensor: Tensor) -> bool:
 def held_by(whole: Tensor) -> int:
     """Return how many numbers of 32 bits whole numbers can hold: few if they follow a rule, however many they are.
 
-    Their differences are compressed: no more can be read out of them than is left. 0 on the meta device.
+    They are compressed, and so are their differences: no more can be read out of them than is left of either. 0 on the
+    meta device.
     """
     if whole.is_meta:
         return 0
     if not is_whole(whole):  # a view may be said to be of any size
         whole = torch.empty(0, dtype=whole.dtype, device=whole.device).set_(whole.untyped_storage())
     numbers = whole.detach().cpu().numpy().astype(np.int64).ravel()
-    steps = np.diff(numbers, prepend=0)
-    smallest = np.int16 if len(steps) and steps.min() > -(2**15) and steps.max() < 2**15 else np.int64
-    return len(zlib.compress(steps.astype(smallest).tobytes(), 1)) // 4
+    frequent = zlib.compressobj(1, strategy=zlib.Z_HUFFMAN_ONLY)  # the classes of images, in any order
+    left = len(frequent.compress(_smallest(numbers)) + frequent.flush())
+    return min(left, len(zlib.compress(_smallest(np.diff(numbers, prepend=0)), 1))) // 4
+
+
+def _smallest(numbers: NDArray[np.int64]) -> bytes:
+    """Return the bytes of numbers in the smallest kind that holds them all."""
+    kind = np.result_type(np.min_scalar_type(numbers.min()), np.min_scalar_type(numbers.max()))
+    return numbers.astype(kind).tobytes()
 
 
 def is_whole(tensor: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 # Shell functions of `tool.completion` that list what the tab key offers for an argument.
 RECIPES = {"bash": "_featherweight_recipes", "zsh": "_featherweight_recipes"}
@@ -50,6 +51,14 @@ def how_many(text: str) -> int:
     if found > ROWS:
         raise argparse.ArgumentTypeError(f"expected at most {ROWS:,}, got {found:,}")
     return found
+
+
+def output_file(text: str) -> Path:
+    """Convert the path of a file to be written. Raises UserError, before any work is done, if that is impossible."""
+    from featherweight import paths
+
+    paths.refuse_unwritable_file(Path(text))
+    return Path(text)
 
 
 def add_recipe(parser: argparse.ArgumentParser, more: str = "") -> None:

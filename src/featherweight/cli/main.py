@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from featherweight import __version__, paths
+from featherweight.atomic import NotWritten
 from featherweight.cli.commands import COMMANDS, TRAIN, help_text
 from featherweight.cli.parser import parse
 from featherweight.errors import ProcessLostError, ReportedError, UserError, printable
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+        if error.errno not in CANNOT_WRITE and not isinstance(error, NotWritten):
             raise
         where = f" {error.filename}" if error.filename else ""
         if launcher.rank() == 0:

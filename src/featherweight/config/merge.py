@@ -167,7 +167,13 @@ def _parsed(override: str) -> Override:
     if not equals or not key or any(not part for part in key.split(".")):
         raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
     origin = f"--set {override if len(override) <= SHOWN else f'{override[:SHOWN]}...'}"
-    return Override(key, yaml.parse(text, origin), origin)
+    if text.endswith(":") and not text.startswith(("{", "[", "'", '"')):  # FILE.py: without a name, and no mapping
+        return Override(key, text, origin)
+    value = yaml.parse(text, origin)
+    for one, missing in value.items() if isinstance(value, dict) else ():
+        if missing is None and isinstance(one, str) and ":" in one:
+            raise UserError(f"{origin}: a space is needed after the first colon of '{one}'")
+    return Override(key, value, origin)
 
 
 def _apply(merged: _Merged, override: Override) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featherweight import __version__, atomic, submission
+from featherweight import __version__, atomic, paths, submission
 from featherweight.console import say
 from featherweight.data.pack import LabelledPack, Pack
 from featherweight.errors import UserError, count_of, nearest
@@ -58,6 +58,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     format, subject = FORMATS[kind], ExportSource.of(run, with_views=views)
     _refuse_code_of_others(subject, kind)
     out = _file(run, kind, out)
+    paths.refuse_unwritable(out.parent)
     weighed = run.weigh()
     data = subject.load()
     held = subject.shown(data, run.split.holdout)
@@ -69,7 +70,6 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         shown = [prepared_by_graph(pack, image) for pack, image in zip(packs, images, strict=True)]
         expected = subject.probs(shown, "as the graph resizes them")
     say(f"{run.name}: writing {out.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside, atomic.naming(out):
         written = Path(beside) / out.name
         format.write(subject, facts, written)

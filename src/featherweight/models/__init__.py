@@ -68,6 +68,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {name: family.constructor for name
 class Families(OneOf):
     """The families, and the user's own networks, which have a colon in their name: see `models.custom`."""
 
+    more = ", and FILE.py:NAME or PACKAGE.MODULE:NAME for a network of yours"
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         table = super().__get_pydantic_core_schema__(source, handler)
         written = core_schema.wrap_serializer_function_ser_schema(self._write, info_arg=True, schema=table)

@@ -40,6 +40,8 @@ def load(name: str) -> tuple[Any, dict[str, str]]:
     """Return the class or function that a name refers to, and its sources, by their paths in a run's folder."""
     where, _, inner = name.rpartition(":")
     stored = _stored.get()
+    if where and not inner:
+        raise UserError(f"model: {name} does not say which network: {where}:NAME")
     if where.endswith(".py"):
         module, sources = _load_file(where, stored)
     elif not where or Path(where).is_file():

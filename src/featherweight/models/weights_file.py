@@ -64,12 +64,20 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     datetime.datetime,
     datetime.date,
     datetime.timedelta,
+    datetime.timezone,
+    torch.torch_version.TorchVersion,  # of torch.__version__, a text
+    frozenset,
+    range,
+    (types.SimpleNamespace, "fastcore.foundation.L"),  # the list in which fastai keeps an optimizer's settings
     (_as_dict, "collections.defaultdict"),
     (_as_list, "collections.deque"),
     *(list, dict, int, float),  # what a defaultdict makes
     pathlib.PurePosixPath,
     (pathlib.PurePosixPath, "pathlib.PosixPath"),
     (pathlib.PurePosixPath, "pathlib._local.PosixPath"),
+    pathlib.PureWindowsPath,
+    (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
+    (pathlib.PureWindowsPath, "pathlib._local.WindowsPath"),
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (_array, "numpy.core.multiarray._reconstruct"),
@@ -77,6 +85,7 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     np.ndarray,
     np.dtype,
     *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
+    *(type(np.dtype(code)) for code in ("c8", "c16", "U")),
 ]
 # Prefixes of all names: of data-parallel wrappers, compiled models, Lightning and this program.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")

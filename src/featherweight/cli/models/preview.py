@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from featherweight import paths
-from featherweight.cli.arguments import add_configuration, add_recipe, overrides
+from featherweight.cli.arguments import add_configuration, add_recipe, output_file, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Declare the arguments of a command that draws `what`."""
     add_recipe(parser)
     add_configuration(parser)
-    parser.add_argument("--out", type=Path, help=f"output file (default: reports/RECIPE.{what}.png)")
+    parser.add_argument("--out", type=output_file, help=f"output file (default: reports/RECIPE.{what}.png)")
 
 
 def run(arguments: argparse.Namespace, what: str) -> int:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featherweight.cli.arguments import add_competition, count, number
+from featherweight import paths
+from featherweight.cli.arguments import add_competition, count, number, output_file
+from featherweight.errors import UserError
 
 if TYPE_CHECKING:
     from featherweight.budget import ModelSize
@@ -38,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-folded", type=count, help="maximum number after folding batch norms and merging branches"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the table as CSV")
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write it as one HTML page that needs no network"
+        "--html", type=output_file, metavar="FILE", help="also write it as one HTML page that needs no network"
     )
 
 
@@ -51,17 +53,21 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from featherweight.budget import ModelSize
-    from featherweight.errors import UserError
     from featherweight.report import weigh_table
 
-    for option, path in (("--csv", arguments.csv), ("--html", arguments.html)):
-        if path is not None and path.is_dir():
-            raise UserError(f"{option} {path}: it is a folder; name a file in it")
+    names = list(_named(arguments.what))
+    for path in (arguments.csv, arguments.html):
+        paths.refuse_overwriting(path, names)
+    if arguments.csv and arguments.html and arguments.csv.absolute() == arguments.html.absolute():
+        raise UserError(f"--csv and --html are both {arguments.csv}: name two files")
     limits_asked = {"parameters": arguments.limit} | {
         key: getattr(arguments, f"max_{key}") for key in weigh_table.LIMITED[1:]
     }
     limits = {key: most for key, most in limits_asked.items() if most is not None}
-    weights, faults = _weighed(list(_named(arguments.what)), arguments.competition)
+    weights, faults = _weighed(names, arguments.competition)
+    aside = _states_of_training(weights, faults, {name for name in names if name not in arguments.what})
+    weights = [one for one in weights if one.name not in aside]
+    faults = {name: fault for name, fault in faults.items() if name not in aside}
     if arguments.csv:
         weigh_table.write_csv(arguments.csv, weights, faults, limits)
     if arguments.html:
@@ -76,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not (faults or limits) or arguments.html or arguments.csv:
             output = arguments.html or arguments.csv
             print(f"next: see {output}" if output else "next: with a limit, ./run.sh weigh WHAT --limit N")
+    if aside:
+        print(f"left out, for they continue a training: {', '.join(sorted(aside))}", file=sys.stderr)
     for fault in faults.values():
         print(f"error: {fault}", file=sys.stderr)
     return 3 if any(weigh_table.over(weight, limits) for weight in weights) else 2 if faults else 0
@@ -119,6 +127,21 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelS
     return weights, faults
 
 
+def _states_of_training(
+    weights: Sequence[ModelSize], faults: Mapping[str, str], found: Collection[str]
+) -> Collection[str]:
+    """Return those of the files found in folders that, beside a model, hold the state of a training, by their names:
+    they are no model, or one that is too small to be worth hiding.
+    """
+    from featherweight.budget.folders import STATES
+    from featherweight.budget.roles import LEAST
+
+    small = {one.name for one in weights if one.parameters <= LEAST}
+    states = {name for name in found if STATES.fullmatch(Path(name).name) and (name in faults or name in small)}
+    with_model = {Path(one.name).parent for one in weights if one.name not in states}
+    return {name for name in states if Path(name).parent in with_model}
+
+
 @contextlib.contextmanager
 def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize | str]]]:
     """Yield a `map` that uses several cores for many files, where processes can be forked safely (Linux), if each has
@@ -129,12 +152,13 @@ def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize |
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    from featherweight.budget.folders import INDEX
+    from featherweight.budget.folders import INDEX, SHARD
     from featherweight.errors import UserError
     from featherweight.runtime.cores import cores
     from featherweight.untrusted_files import free_memory
 
-    whole = [path for name in names if (path := Path(name)).is_file() and not name.endswith((INDEX, ".onnx"))]
+    files = [path for name in names if (path := Path(name)).is_file() and not name.endswith((INDEX, ".onnx"))]
+    whole = [path for path in files if not SHARD.fullmatch(path.name)]
     parts = 1
     if MANY <= len(names) == len(whole) and sys.platform.startswith("linux"):
         largest = max(path.stat().st_size for path in whole)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from featherweight import paths
-from featherweight.cli.arguments import add_run
+from featherweight.cli.arguments import add_run, output_file
 from featherweight.errors import UserError, count_of
 
 
@@ -14,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `bundle`."""
     add_run(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="output file (default: NAME.zip beside the run's folder)"
+        "--out", type=output_file, metavar="FILE", help="output file (default: NAME.zip beside the run's folder)"
     )
 
 

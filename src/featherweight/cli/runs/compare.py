@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from featherweight import paths
-from featherweight.cli.arguments import add_choice, add_runs
+from featherweight.cli.arguments import add_choice, add_runs, output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `compare`."""
     add_runs(parser, "*", "; or select them with the options below")
     add_choice(parser)
-    parser.add_argument("--out", type=Path, help="output file of the curves (default: reports/compare.png)")
+    parser.add_argument("--out", type=output_file, help="output file of the curves (default: reports/compare.png)")
 
 
 def run(arguments: argparse.Namespace) -> int:

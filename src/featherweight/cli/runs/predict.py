@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from featherweight.cli.arguments import FILES, add_run, add_views, completed, views_setting
+from featherweight import paths
+from featherweight.cli.arguments import FILES, add_run, add_views, completed, output_file, views_setting
 from featherweight.errors import UserError, count_of, printable
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     text = "a folder, files, a CSV of paths, or a competition's name"
     completed(parser.add_argument("what", metavar="WHAT", nargs="+", help=text), FILES)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="output file, .csv or .json (default: the screen)")
+    text = "output file, .csv or .json (default: the screen)"
+    parser.add_argument("--out", type=output_file, metavar="FILE", help=text)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="number of classes per image (default: 5)")
     add_views(parser)
     parser.add_argument("--device", help="auto, cpu, cuda, mps (default: the run's)")
@@ -49,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict, in chunks."""
     if arguments.out is not None and arguments.out.suffix.lower() not in WRITERS:
         raise UserError(f"--out {arguments.out}: expected a name ending in .csv or .json")
+    paths.refuse_overwriting(arguments.out, arguments.what)
     if arguments.top < 1:
         raise UserError(f"--top {arguments.top}: expected 1 or more")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from featherweight import paths
+from featherweight.cli.arguments import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `reference`."""
-    parser.add_argument("path", type=Path, nargs="?", help="output file (default: docs/reference.md)")
+    parser.add_argument("path", type=output_file, nargs="?", help="output file (default: docs/reference.md)")
 
 
 def run(arguments: argparse.Namespace) -> int:
