@@ -167,8 +167,8 @@ def test_outputs_that_cannot_be_written_are_refused_before_anything_is_weighed(t
     for output, why in (
         (["--html", "in"], "cannot write in: it is a folder; name a file in it"),
         (["--csv", "pipe"], "cannot write pipe: it is no file"),
-        (["--csv", "in/net.pth/t.csv"], "cannot write in/net.pth/t.csv: Not a directory"),
-        (["--html", "/proc/t.html"], "cannot write /proc/t.html: "),
+        (["--csv", "in/net.pth/t.csv"], "cannot read or write in/net.pth/t.csv: Not a directory"),
+        (["--html", "/proc/t.html"], "cannot read or write /proc/t.html: "),
         (["--csv", "./in/net.pth"], "in/net.pth would be overwritten: it is read, too"),
         (["--csv", "t", "--html", "t"], "--csv and --html are both t"),
     ):
@@ -210,7 +210,11 @@ def test_from_python(tmp_path, net):
 
 def test_a_run_by_its_name_and_folder(home, capsys):
     assert main.main(["tiny", "--set=train.epochs=1", "--threads=1", "--no-report", "--name=a"]) == 0
-    capsys.readouterr()
+    weights = home / "runs" / "a" / "weights.safetensors"
+    weights.rename(home / "kept")
+    assert main.main(["weigh", "a"]) == 2
+    assert "error: a has no weights yet: ./run.sh resume a" in capsys.readouterr().err
+    (home / "kept").rename(weights)
     assert main.main(["weigh", "a", str(home / "runs" / "a"), "tiny.pt", "--json"]) == 2
     said = capsys.readouterr()
     first, second, none = json.loads(said.out)

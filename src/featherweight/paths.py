@@ -102,10 +102,11 @@ def refuse_unwritable_file(path: Path) -> None:
         raise UserError(f"cannot write {path}: it is {'a folder; name a file in it' if path.is_dir() else 'no file'}")
     folder = next(one for one in path.absolute().parents if one.exists())
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".")
+        os.close(handle)
+        Path(name).unlink()
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise UserError(f"cannot read or write {path}: {error.strerror}; nothing was done") from None
 
 
 def refuse_overwriting(path: Path | None, inputs: Iterable[str | Path]) -> None:

@@ -58,7 +58,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     format, subject = FORMATS[kind], ExportSource.of(run, with_views=views)
     _refuse_code_of_others(subject, kind)
     out = _file(run, kind, out)
-    paths.refuse_unwritable(out.parent)
+    paths.refuse_unwritable_file(out)
     weighed = run.weigh()
     data = subject.load()
     held = subject.shown(data, run.split.holdout)

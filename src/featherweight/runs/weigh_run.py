@@ -39,6 +39,8 @@ def weigh_anything(
     if what.is_ensemble:
         together = nn.ModuleDict({member.name: member.load_model() for member, _ in what.weighted_models})
         return budget.weigh_module(what.name, together, size=size)
+    if size is None:
+        raise UserError(f"{what.name} has no weights yet: ./run.sh resume {what.name}")
     if example is None:
         own = what.competition.shape
         example = torch.empty(1, own.channels, own.size, own.size, device="meta")
