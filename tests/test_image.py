@@ -191,7 +191,9 @@ def test_the_colours_of_lab_are_read(image):
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"<html>not found</html>", "no image format that is known"),
+        (b"not found", "no image format that is known"),
+        (b"<html>not found</html>", "it is a web page"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "it is HEIC"),
         (image_bytes("PNG")[:60], "no image format that is known|Truncated|truncated"),
         (image_bytes("JPEG")[:300], "truncated"),
         (image_bytes("BMP")[:200], "truncated"),

@@ -127,6 +127,7 @@ def test_networks_of_one_image_size_are_made_for_this_one():
     ("spec", "message"),
     [
         ("timm/resnet_18", "timm has no model called 'resnet_18'; did you mean 'resnet18'"),
+        ("timm/hf_hub:timm/resnet18.a1_in1k", "; did you mean 'resnet18.a1_in1k'"),
         ("torchvision/vgg_16", "torchvision has no classifier called 'vgg_16'; did you mean 'vgg16'"),
         ("efficientnet_pytorch/b99", "efficientnet-pytorch has no 'b99'"),
         ("torchvision/alexnet", "alexnet cannot take images of 8 px"),

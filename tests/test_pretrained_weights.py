@@ -87,9 +87,7 @@ def test_a_network_inside_of_a_larger_model(tmp_path):
     save_file(state | {"backbone.blocks.9.0.conv.weight": torch.ones(1)}, path)
     assert "and blocks.9.0.conv.weight (1) is unexpected" in refused({**spec, "weights": str(path)})
     save_file(state | {f"teacher.{name}": tensor.clone() for name, tensor in body.items()}, path)
-    said = refused({**spec, "weights": str(path)})  # two are alike
-    assert "0 of " in said
-    assert "a .safetensors file does not keep it" in said
+    assert "more than once, as backbone.*, teacher.*" in refused({**spec, "weights": str(path)})
 
 
 def refused(spec, shape=(5, 3, 64)) -> str:
@@ -143,13 +141,31 @@ def test_a_first_layer_for_other_channels_answers_grey_images_as_before(channels
     torch.testing.assert_close(net[0](grey.expand(-1, channels, -1, -1)), theirs(grey.expand(-1, 3, -1, -1)))
 
 
+def test_efficientnets_that_pad_otherwise_are_no_match(tmp_path):
+    """They have the same tensors in the same order, and answer otherwise."""
+    file = weights_path(FAMILIES.validate(LITE0))[0]
+    said = refused({"name": "timm/efficientnet_lite0", "weights": str(file)})
+    assert said.endswith("set model.variant=tf_efficientnet_lite0")
+
+
+def test_averaged_weights_beside_the_last_ones_are_named(tmp_path):
+    state = timm.create_model("test_efficientnet").state_dict()
+    spec = {"name": "timm/test_efficientnet", "weights": str(tmp_path / "checkpoint.pth.tar")}
+    torch.save({"state_dict": state, "state_dict_ema": state}, spec["weights"])
+    assert "its averaged weights (state_dict_ema) were not taken" in start(spec)[1]
+    torch.save({"epoch": 1, "state_dict_ema": state}, spec["weights"])
+    assert "its averaged" not in start(spec)[1]
+
+
 def test_an_order_in_which_a_weight_meets_a_bias_is_no_match(tmp_path):
     state = timm.create_model("resnet18").state_dict()
     swapped = {}
     for name, tensor in state.items():
         swapped[f"x.{name.replace('weight', 'W').replace('bias', 'weight').replace('W', 'bias')}"] = tensor
     save_file(swapped, tmp_path / "swapped.safetensors")
-    assert "0 of " in refused({"name": "timm/resnet18", "weights": str(tmp_path / "swapped.safetensors")})
+    said = refused({"name": "timm/resnet18", "weights": str(tmp_path / "swapped.safetensors")})
+    assert "0 of " in said
+    assert "a .safetensors file does not keep it" in said
 
 
 class Runs:
@@ -165,6 +181,7 @@ def test_files_that_cannot_be_read_safely(tmp_path, monkeypatch):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "evil.pth").read_bytes()[:300])
     assert "damaged" in refused({"name": "timm/resnet18", "weights": "cut.pth"})
     assert "there is no file gone.pth" in refused({"name": "timm/resnet18", "weights": "gone.pth"})
+    assert "is an address: download it" in refused({"name": "timm/resnet18", "weights": "https://example.org/w.pth"})
     assert "is a folder: name the file" in refused({"name": "timm/resnet18", "weights": str(tmp_path)})
     assert "./run.sh install not-there" in refused({"name": "timm/resnet18", "weights": "package:not_there"})
 

@@ -31,6 +31,16 @@ Pillow.MAX_IMAGE_PIXELS = None  # its bound is below what phones take, 200 milli
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # what it logs is raised as well
 SMALLEST_SIDE, LARGEST_SIDE = 4, 1024  # pixels of the square that a model sees
 SAMPLES_PER_PIXEL = 277  # a tag of TIFF
+# What downloads and phones leave under names of pictures: where in the file, by which bytes it is known, and its name.
+OTHER_KINDS = (
+    (4, (b"ftyphei", b"ftyphev", b"ftypmif1"), "HEIC, which phones write: convert it to JPEG"),
+    (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL: convert it to JPEG or PNG"),
+    (0, (b"8BPS",), "a Photoshop document: export it as PNG"),
+    (0, (b"<svg", b"<?xml"), "SVG or other XML, not pixels"),
+    (0, (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"), "a web page"),
+    (0, (b"version https://git-lfs",), "a pointer to a file that git-lfs has: git lfs pull"),
+    (0, (b"\0\5\x16\7",), "what a Mac keeps beside a file, not the file"),
+)
 
 
 Side = Annotated[int, Strict(), Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
@@ -132,6 +142,9 @@ def why_unreadable(error: Exception, content: bytes) -> str:
         return reason(error)
     if not content:
         return "the file is empty"
+    for place, begins, name in OTHER_KINDS:
+        if content[place:].startswith(begins):
+            return f"it is {name}"
     bands = _bands(content)
     return f"it has {bands} bands: save 3 of them as RGB" if bands > 4 else "no image format that is known"
 

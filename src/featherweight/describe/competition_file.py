@@ -151,7 +151,7 @@ def _described(
     wanted = submission_section.Facts(
         classes, target, metric, known.positive, known.takes, known.k, *codes, separator=mark
     )
-    chosen = pictures.choose(train, classes, wishes.size, wishes.mirror)
+    chosen = pictures.choose(train, classes, wishes.size, wishes.mirror, wishes.pretrained)
     report.found += chosen.found
     form = submission_section.form(detected.sample, root, wanted, report.found, report.assumed)
     report.assumed += chosen.assumed

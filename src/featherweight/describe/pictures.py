@@ -117,8 +117,11 @@ class Chosen:
     assumed: list[str]
 
 
-def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: bool | None) -> Chosen:
-    """Choose the image section of a competition for these pictures on this machine."""
+def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: bool | None, pretrained: bool) -> Chosen:
+    """Choose the image section of a competition for these pictures on this machine.
+
+    `pretrained`: weights trained on other images are allowed; the recipes for them bring image sections of their own.
+    """
     traits = traits_of(train)
     (width, height), most = traits.shapes.most_common(1)[0]
     typical = traits.side
@@ -138,8 +141,10 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
         size, why = _size(len(train.ids), typical, width if uniform else None)
     chosen.section |= {"size": size, "channels": 1 if traits.grey else 3}
     if size != width or not uniform:
+        kept = " by networks that start from nothing; recipes for pretrained weights keep its proportion"
         chosen.assumed.append(
-            f"  image.size: {size}{why}, every image stretched to that square (pass --size; image.fit: crop or pad)"
+            f"  image.size: {size}{why}, every image stretched to that square{kept if pretrained else ''} "
+            f"(pass --size; image.fit: crop or pad)"
         )
     if mirror is None:
         signs = all(len(name) == 1 for name in classes) and any(name.isalpha() for name in classes)

@@ -59,7 +59,10 @@ def timm(
 
     base = variant.split(".")[0]
     if not library.is_model(base):
-        raise UserError(f"model.variant: timm has no model called '{variant}'{nearest(base, library.list_models())}")
+        last = variant.rpartition("/")[2]  # of an address on the hub, `hf_hub:timm/NAME`
+        known = last != variant and library.is_model(last.split(".")[0])
+        hint = f"; did you mean '{last}'?" if known else nearest(base, library.list_models())
+        raise UserError(f"model.variant: timm has no model called '{variant}'{hint}")
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels, **options}
     if dropout is not None:
         arguments["drop_rate"] = dropout

@@ -22,7 +22,7 @@ from featherweight import paths
 from featherweight.errors import Unavailable, UserError
 from featherweight.models.shape import Shape
 from featherweight.models.weight_matching import Loaded, load_matching
-from featherweight.models.weights_file import model_in, normalize_in, read_content
+from featherweight.models.weights_file import average_beside, model_in, normalize_in, read_content
 from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.schema import Choice, Flag, Text
 from featherweight.untrusted_files import reason
@@ -32,6 +32,7 @@ PACKAGE = "package:"
 LIBRARIES = ("timm", "torchvision", "efficientnet_pytorch")  # families that take `pretrained` and `weights`
 HUB_TIMEOUT_SECONDS = 6.0  # for the first answer of a hub
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FIRST_OF_LUKEMELAS = "_conv_stem.weight"  # the name of the first tensor in weights of efficientnet_pytorch
 CONVERTING = ("googlenet", "inception_v3")  # torchvision's: with their weights they convert inputs to mean and std 0.5
 
 Pretrained = Annotated[
@@ -100,6 +101,8 @@ def weights_path(spec: Choice) -> tuple[Path, str]:
         return _from_hub(spec), f"the hub of {spec.name}"
     if wanted.startswith(PACKAGE):
         return _in_package(wanted.removeprefix(PACKAGE)), wanted
+    if "://" in wanted:
+        raise UserError(f"model.weights: {wanted} is an address: download it, and name the file")
     file = Path(wanted).expanduser()
     path = next((one for one in (file, paths.home() / file) if one.is_file()), None)
     if path is None:
@@ -117,6 +120,7 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
     path, source = weights_path(spec)
     content = read_content(path)
     state = model_in(path, content)
+    _refuse_other_padding(spec, state, source)
     shapes = _tensor_shapes(spec, shape)
     classifier = class_tensors(spec, shape)
     first = _differing(shapes, _tensor_shapes(spec, shape._replace(channels=shape.channels + 1)))
@@ -127,7 +131,23 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
         if translated is None:
             raise
         loaded = load_matching(net, state, source, classifier, first)
-    return replace(loaded, normalize=normalize_in(content))
+    return replace(loaded, normalize=normalize_in(content), average=average_beside(content))
+
+
+def _refuse_other_padding(spec: Choice, state: dict[str, Tensor], source: str) -> None:
+    """Raise UserError for a file of efficientnet_pytorch where timm has two networks of its shapes, of which one pads
+    and normalises as TensorFlow does: only that one computes what the weights were trained for.
+    """
+    if spec.name != "timm" or FIRST_OF_LUKEMELAS not in state:
+        return
+    import timm
+
+    base = spec.arguments["variant"].split(".")[0]
+    if not base.startswith("tf_") and timm.is_model(f"tf_{base}"):
+        raise UserError(
+            f"model.weights: {source} is of efficientnet_pytorch, which pads and normalises as TensorFlow does, and "
+            f"timm's {base} does not: set model.variant=tf_{base}"
+        )
 
 
 def class_tensors(spec: Choice, shape: Shape) -> frozenset[str]:

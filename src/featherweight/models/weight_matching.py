@@ -21,7 +21,7 @@ class Loaded:
     `prefix`: what precedes the network's own names in the file. `unused`: tensors of the file whose names do not begin
     with it. `renamed`: names differed, so tensors were matched by order and shape. `adapted`: tensors adapted to the
     number of channels. `fresh`: tensors that keep their random initialisation. `classifier`: the file's classifier was
-    loaded as well.
+    loaded as well. `average`: the key of averaged weights that the file has too, and that were not taken.
     """
 
     source: str
@@ -33,6 +33,7 @@ class Loaded:
     classifier: bool = False
     prefix: str = ""
     unused: int = 0
+    average: str = ""
     normalize: tuple[Tensor, Tensor] | None = None  # the mean and standard deviation that the file has
 
     def __str__(self) -> str:
@@ -43,6 +44,8 @@ class Loaded:
         text += f"; adapted to the channels: {', '.join(self.adapted)}" if self.adapted else ""
         text += "; mean and standard deviation from there" if self.normalize else ""
         text += "; the classifier too, which has as many classes there" if self.classifier else ""
+        average = f"; its averaged weights ({self.average}) were not taken: save them alone to use them"
+        text += average if self.average else ""
         return text + (f"; not loaded, so initialised at random: {', '.join(self.fresh)}" if self.fresh else "")
 
 
@@ -58,7 +61,14 @@ def load_matching(
     """
     wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(COUNTER)}
     whole = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
-    prefix = _prefix([name for name in wanted if name not in classifier], whole)
+    prefixes = _prefixes([name for name in wanted if name not in classifier], whole)
+    if len(prefixes) > 1:
+        named = ", ".join(f"{one}*" for one in prefixes)
+        raise UserError(
+            f"model.weights: this network is in {source} more than once, as {named}: "
+            f"save the tensors of one of them in a file of their own"
+        )
+    prefix = next(iter(prefixes), "")
     state = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
     names = _by_name(wanted, state, classifier, first)
     renamed = names is None
@@ -94,14 +104,13 @@ def load_matching(
     )
 
 
-def _prefix(body: Collection[str], state: Mapping[str, Tensor]) -> str:
+def _prefixes(body: Collection[str], state: Mapping[str, Tensor]) -> list[str]:
     """Return what precedes the network's own names in a file in which it is a part of a larger model, as in
-    `backbone.conv1.weight`; empty if it is no part, or several are like it.
+    `backbone.conv1.weight`; empty if it is no part, several if the file has it more than once.
     """
     some = next(iter(body), "")
     found = {name.removesuffix(some) for name in state if name.endswith(f".{some}")} if some not in state else set()
-    whole = [prefix for prefix in found if all(prefix + name in state for name in body)]
-    return whole[0] if len(whole) == 1 else ""
+    return sorted(prefix for prefix in found if all(prefix + name in state for name in body))
 
 
 def _fits(name: str, tensor: Tensor, wanted: Tensor, classifier: Collection[str], first: Collection[str]) -> bool:

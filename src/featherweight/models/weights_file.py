@@ -28,7 +28,7 @@ from featherweight import untrusted_files
 from featherweight.errors import UserError
 from featherweight.models.foreign_archives import archive_kind, read_export, read_torchscript
 
-# Where checkpoints keep the model's own weights, in order of preference; averaged weights come after them.
+# Where checkpoints keep the model's own weights, in order of preference, and averages of them, which come after them.
 NESTS = (
     "state_dict",
     "model_state_dict",
@@ -37,12 +37,8 @@ NESTS = (
     "module",
     "weights",
     "params",
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema_model",
-    "ema",
 )
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 
 
 def _as_dict(*of: Any) -> dict[Any, Any]:
@@ -207,11 +203,18 @@ def normalize_in(content: Any) -> tuple[Tensor, Tensor] | None:
     return (mean, deviation) if ours and mean is not None and deviation is not None else None
 
 
+def average_beside(content: Any) -> str:
+    """Return the key of averaged weights that a checkpoint has beside the model's own; empty if there are none."""
+    if not isinstance(content, Mapping) or all(_nest(content.get(nest)) is None for nest in NESTS):
+        return ""
+    return next((nest for nest in AVERAGES if _nest(content.get(nest)) is not None), "")
+
+
 def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
     """Return the mapping of names to the model's tensors in a checkpoint; None if there is none."""
     if not isinstance(content, Mapping) or not deep:
         return None
-    for nest in NESTS:
+    for nest in (*NESTS, *AVERAGES):
         nested = _nest(content.get(nest), deep - 1)
         if nested is not None:
             return nested
