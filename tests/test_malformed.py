@@ -113,7 +113,7 @@ SOURCES = [
         FOLDERS,
         {"d/train/a/1.png": "<html>"},
         "1 of 1 training images cannot be read; repair or remove them, or set image.unreadable: leave out\n"
-        "ROOT/d/train/a/1.png: cannot be read as an image (no image format that is known)",
+        "ROOT/d/train/a/1.png: cannot be read as an image (it is a web page)",
     ),
     # label tables
     (TABLE, {}, "there is no image folder ROOT/i"),
