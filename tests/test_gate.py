@@ -4,6 +4,8 @@ import array
 import dataclasses
 import functools
 import io
+from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +121,8 @@ HIDING_PLACES = {
     "partial": lambda w: functools.partial(F.linear, weight=w),
     "partial's position": lambda w: functools.partial(torch.matmul, w),
     "numpy": lambda w: w.numpy(),
-    "attribute of a tensor": lambda w: _tagged(w),
+    "attribute of an empty dictionary": lambda w: _with_attribute(OrderedDict(), w),
+    "attribute of a tensor": lambda w: _with_attribute(torch.zeros(()), w),
     "hook of a tensor": hooked,
     "dataclasses": lambda w: Record([SlottedRecord({"deep": Record(w)})]),
     "key of a dictionary": lambda w: {w: None},
@@ -142,10 +145,9 @@ HIDING_PLACES = {
 }
 
 
-def _tagged(weight: torch.Tensor) -> torch.Tensor:
-    tag = torch.zeros(())
-    tag.hidden = weight
-    return tag
+def _with_attribute(thing: Any, weight: torch.Tensor) -> Any:
+    thing.hidden = weight
+    return thing
 
 
 @pytest.mark.parametrize("place", HIDING_PLACES)

@@ -1,6 +1,6 @@
 import torch
 
-from featherweight.runtime.rng import Draws, derive, generator
+from featherweight.runtime.rng import Draws, derive, generator, seed_layers
 
 CPU = torch.device("cpu")
 
@@ -13,6 +13,13 @@ def test_derived_seeds_are_fixed_for_good():
 
 def test_purposes_do_not_run_into_each_other():
     assert derive(1, "a", 23) != derive(1, "a", 2, 3) != derive(12, "a", 3)
+
+
+def test_layers_are_seeded_as_torch_seeds_them():
+    torch.manual_seed(2**62 + 1)
+    theirs = torch.nn.functional.dropout(torch.ones(50))
+    seed_layers(2**62 + 1, CPU)
+    assert torch.equal(torch.nn.functional.dropout(torch.ones(50)), theirs)
 
 
 def test_processes_draw_together_what_one_process_draws():

@@ -72,6 +72,15 @@ def test_other_insides_of_torch_change_nothing_but_the_time(monkeypatch):
     assert module.ptflops_macs(net, torch.empty(1, 3, 8, 8)) is None
 
 
+def test_what_has_no_values_is_not_initialised(monkeypatch):
+    monkeypatch.setattr(torch.nn.init, "_calculate_correct_fan", lambda *given: 1 / 0)
+    with torch_internals.on_meta_device():
+        layer = torch.nn.Conv2d(3, 4, 3)
+        with pytest.raises(ZeroDivisionError):  # for torch to refuse
+            torch.nn.init.kaiming_uniform_(layer.bias)
+    assert (layer.weight.shape, layer.weight.is_meta) == ((4, 3, 3, 3), True)
+
+
 def test_a_rule_for_other_arguments_leaves_it_to_torch(monkeypatch):
     monkeypatch.setitem(torch_internals.PRODUCTS, torch.ops.aten.mm.default, lambda one: one)
     with torch_internals.on_meta_device():

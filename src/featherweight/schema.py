@@ -158,12 +158,18 @@ class OneOf:
     @functools.cached_property
     def sections(self) -> dict[str, type[Choice]]:
         """Section classes by name, made from the functions' signatures."""
-        return {name: _section_of(name, target, self.shared) for name, target in self.table.items()}
+        return {
+            name: _section_of(name, target, self.shared) if self.shared else _known_section(name, target)
+            for name, target in self.table.items()
+        }
 
     def validate(self, data: Any) -> Choice:
         """Return the choice that plain data name. Raises pydantic's ValidationError."""
-        choice: Choice = TypeAdapter(Annotated[Choice, self]).validate_python(data)
-        return choice
+        return self._adapter.validate_python(data)
+
+    @functools.cached_property
+    def _adapter(self) -> TypeAdapter[Choice]:
+        return TypeAdapter(Annotated[Choice, self])
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         branches = {name: handler.generate_schema(section) for name, section in self.sections.items()}
@@ -192,6 +198,17 @@ class OneOf:
                 {"name": data["name"], "hint": hint, "known": ", ".join(self.table), "more": self.more},
             )
         return data
+
+
+_SECTIONS: dict[tuple[str, int], type[Choice]] = {}  # each refers to its target, whose id stays its own
+
+
+def _known_section(name: str, target: Callable[..., Any]) -> type[Choice]:
+    """Return `_section_of` a function, which is made once, however many keys name it."""
+    key = (name, id(target))
+    if key not in _SECTIONS:
+        _SECTIONS[key] = _section_of(name, target, {})
+    return _SECTIONS[key]
 
 
 def _section_of(name: str, target: Callable[..., Any], shared: Mapping[str, Any]) -> type[Choice]:

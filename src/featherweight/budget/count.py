@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -150,12 +150,17 @@ def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[B
     if not competition.limit.allow_pretrained:
         recipes = {name: recipe for name, recipe in recipes.items() if not starts_pretrained(recipe.model)}
     known: dict[object, BudgetCheck] = {}
-    keys = {name: (recipe.model.model_dump_json(), recipe.image) for name, recipe in recipes.items()}
+    keys = {name: network_of(recipe) for name, recipe in recipes.items()}
     for name, recipe in recipes.items():
         key = keys[name]
         if key not in known:
             known[key] = weigh(recipe, competition, name)
     return [dataclasses.replace(known[key], name=name) for name, key in keys.items()]
+
+
+def network_of(recipe: Recipe) -> Hashable:
+    """Return what recipes have in common that weigh the same: their network, as it sees the images."""
+    return recipe.model.model_dump_json(), recipe.image, recipe.pseudo is None
 
 
 def count_parameters(spec: Choice, competition: Competition) -> int:

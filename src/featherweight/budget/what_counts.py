@@ -16,7 +16,7 @@ import array
 import gc
 import io
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ from featherweight.budget.roles import Role, Widths, role_of_buffer, too_many, t
 from featherweight.errors import UserError
 
 PLAIN = frozenset((str, int, float, complex, bool, type(None)))  # hold nothing, and are nine tenths of what is met
+PLAIN_CONTAINERS = frozenset((dict, OrderedDict, list, tuple, set, frozenset))  # a module has a dozen empty ones
 COMPILER = ("torch._dynamo", "torch._inductor", "torch._functorch")
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
 
@@ -143,6 +144,8 @@ def _tensors(
     while ahead:
         thing = ahead.pop()
         if type(thing) in PLAIN or id(thing) in visited:
+            continue
+        if type(thing) in PLAIN_CONTAINERS and not thing and not gc.get_referents(thing):
             continue
         code = isinstance(thing, type | ModuleType) or get_origin(thing) is not None
         if code or isinstance(thing, str | int | float | complex | io.TextIOBase):

@@ -159,7 +159,11 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows as dictionaries, without empty fields."""
     import pandas as pd
 
-    return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows.to_dict("records")]
+    keys, columns = rows.columns, [rows[key].tolist() for key in rows.columns]
+    return [
+        {str(key): value for key, value in zip(keys, row, strict=True) if pd.notna(value)}
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def settings(recipe: Mapping[str, Any]) -> str:
@@ -263,14 +267,16 @@ def _parts_renamed(row: Row, settings: Mapping[str, Any]) -> Row:
 def _table(rows: Iterable[Row]) -> pd.DataFrame:
     import pandas as pd  # half a second, which runs are started without
 
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
-    for column in COLUMNS:
-        if column not in NUMBERS:
-            table[column] = table[column].astype(str)
-            continue
-        numbers = pd.to_numeric(table[column].replace("", None), errors="coerce")
-        table[column] = numbers.astype("float64")
-    return table
+    rows = list(rows)
+    cells = pd.Series([row[column] for column in COLUMNS if column in NUMBERS for row in rows], dtype=object)
+    numbers = pd.to_numeric(cells.replace("", None), errors="coerce").astype("float64").to_numpy()
+    by_column = iter(numbers.reshape(len(NUMBERS), len(rows)))
+    return pd.DataFrame(
+        {
+            column: next(by_column) if column in NUMBERS else pd.Series([row[column] for row in rows], dtype=str)
+            for column in COLUMNS
+        }
+    )
 
 
 def _text(value: object) -> str:

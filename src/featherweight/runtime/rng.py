@@ -27,6 +27,17 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *purpose))
 
 
+def seed_layers(seed: int, device: torch.device) -> None:
+    """Seed the generator that layers such as dropout draw from on this device.
+
+    `torch.manual_seed` also looks for every other kind of device, which takes a millisecond.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @dataclass(frozen=True)
 class Frame:
     """The sizes of pictures in a batch, which are at the top left of their frames [H, W].

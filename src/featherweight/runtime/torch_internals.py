@@ -78,8 +78,11 @@ class JoinableSGD(torch.optim.SGD):
 # seconds; without them a network of 50 layers is counted in a third of the time.
 SHAPELESS = frozenset(
     {
+        torch.Tensor.clamp_,
+        torch.Tensor.fill_,
         torch.Tensor.normal_,
         torch.Tensor.uniform_,
+        torch.Tensor.zero_,
         torch.batch_norm,
         F.batch_norm,
         F.dropout,
@@ -103,6 +106,9 @@ SHAPELESS = frozenset(
 SHAPELESS_OF_TWO = frozenset(
     {torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div, torch.Tensor.__truediv__}
 )
+
+# Initialisers that torch passes to a mode as a whole, with their least number of dimensions.
+INITIALIZERS = {nn.init.constant_: 0, nn.init.kaiming_uniform_: 2, nn.init.normal_: 0, nn.init.uniform_: 0}
 
 # Reductions, whose result has the size of a view of the input.
 MEANS = frozenset({torch.Tensor.amax, torch.Tensor.mean, torch.Tensor.sum, torch.amax, torch.mean, torch.sum})
@@ -132,6 +138,10 @@ def build_on_meta(make: Callable[[], M]) -> M:
 class _ShapesAlone(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in INITIALIZERS and not args:
+            tensor = kwargs.get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta and tensor.dim() >= INITIALIZERS[func]:
+                return tensor
         if not (args and isinstance(args[0], Tensor) and args[0].is_meta):
             return func(*args, **kwargs)  # a network's own arithmetic with numbers, by which it is built
         if func in SHAPELESS:

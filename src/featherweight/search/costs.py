@@ -6,7 +6,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,12 +124,16 @@ def _survey(search: Search, base: Recipe) -> tuple[int, float]:
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.space.file.seed))
     one = budget.weigh(base, search.competition, "the base").macs * base.train.epochs
     over, heaviest = 0, 1.0
+    known: dict[Hashable, budget.BudgetCheck] = {}
     for _ in range(DRAWN):
         try:
             recipe = search.space.recipe(search.space.draw(drawn.ask()))
-            weighed = budget.weigh(recipe, search.competition, "a candidate")
+            network = budget.network_of(recipe)
+            if network not in known:
+                known[network] = budget.weigh(recipe, search.competition, "a candidate")
         except UserError:
             continue
+        weighed = known[network]
         if not weighed.within_limit:
             over += 1
         else:

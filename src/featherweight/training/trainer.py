@@ -28,7 +28,7 @@ from featherweight.models.pretrained_weights import expected_input
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, explaining_nondeterminism
 from featherweight.runtime.interrupts import interruptible
-from featherweight.runtime.rng import derive
+from featherweight.runtime.rng import derive, seed_layers
 from featherweight.schema import Choice, OneOf
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
@@ -239,7 +239,7 @@ class Trainer:
         """
         recipe, state, size = self.recipe, self.state, batch.draws.size
         device, teachers = self.runtime.device, self.examples.teachers
-        torch.manual_seed(derive(recipe.seed, "step", state.step))  # dropout's draws depend on the step only
+        seed_layers(derive(recipe.seed, "step", state.step), device)  # dropout's draws depend on the step only
         total, answers = torch.zeros((), device=device), torch.zeros(2, size, device=device)
         mine = answers[:, self.processes.part(size)]  # the others' stay 0, and are added
         for piece in self.processes.pieces(size, recipe.train.accumulate):
