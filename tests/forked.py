@@ -67,10 +67,15 @@ class Forked(subprocess.Popen[str]):
         self._close_pipe_fds(*(given[f"{pipe}{end}"] for pipe, end in PIPE_ENDS))  # type: ignore[attr-defined]
 
 
+def begin(words: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    """Start `python WORDS`, forked where possible, with pipes for its output as text."""
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {**os.environ}, **options}
+    return Forked(words, **given) if ABLE else subprocess.Popen([sys.executable, *words], **given)
+
+
 def python(words: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `python WORDS` to its end, forked where possible, and return its exit code and its output as text."""
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {**os.environ}, **options}
-    process = Forked(words, **given) if ABLE else subprocess.Popen([sys.executable, *words], **given)
+    process = begin(words, **options)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
@@ -83,7 +88,7 @@ def _forker() -> socket.socket:
     """Return the socket of the forking process, which is started at the first call and ends with this process."""
     ours, theirs = socket.socketpair()
     ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
-    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "FEATHERWEIGHT_HOME": os.devnull}  # no test's own workspace
     with theirs, Path(os.devnull).open() as nothing:
         number = theirs.fileno()
         words = [sys.executable, __file__, str(number)]
@@ -110,6 +115,19 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
     for name in IMPORTED.split():
         importlib.import_module(name)
+
+
+def _look_at_digits() -> None:
+    """Keep in memory what most commands would find again: parsed configurations, the digits, and which are copies."""
+    from featherweight.config import load_competition, load_recipe
+    from featherweight.data.parts import labelled_groups, predict_groups
+
+    load_recipe("tiny")
+    competition = load_competition("digits")
+    data = competition.load()
+    labelled_groups(competition, data)
+    predict_groups(competition, data.predict)
+    assert threading.active_count() == 1, "a process with threads cannot be forked"
 
 
 def _serve(asked: socket.socket) -> None:
@@ -206,7 +224,10 @@ def _fork_what_torchrun_starts(files: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     wait_for_no_disk()
+    gc.disable()  # it would look for garbage among the imported modules again and again
     _import_everything()
+    _look_at_digits()
+    gc.enable()
     gc.freeze()  # so that the memory pages of imported modules stay shared
     _serve(socket.socket(fileno=int(sys.argv[1])))
     os._exit(0)

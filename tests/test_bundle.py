@@ -15,7 +15,7 @@ from featherweight.runs.ensemble import ensemble
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
 
-FAST = ["train.epochs=2", "train.batch_size=256", "model.width=0.25", "train.checkpoint_seconds=0"]
+FAST = ["train.epochs=1", "train.batch_size=256", "model.width=0.25", "train.checkpoint_seconds=0"]
 
 
 def task(*settings: str) -> RunRequest:

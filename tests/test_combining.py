@@ -32,11 +32,11 @@ from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
 from featherweight.runs.soup import mean
 
-SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
+SETTINGS = ["train.epochs=1", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
 
 
 def make(name, *changes):
-    """Make a real run of two epochs with 20,506 parameters, under a limit for two such runs but not three."""
+    """Make a real run of one epoch with 20,506 parameters, under a limit for two such runs but not three."""
     competition = load_competition("digits", ["limit.parameters=50_000"])
     run = RunRequest("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1).start(
         name
@@ -141,7 +141,7 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
 
 @pytest.fixture
 def folds(home):
-    """Return a function that makes a run of two epochs per fold (two folds), with or without a test fifth."""
+    """Return a function that makes a run of one epoch per fold (two folds), with or without a test fifth."""
 
     def make_folds(*changes, folds=(0, 1)):
         return [make(f"f{fold}{len(changes)}", "split.folds=2", f"split.fold={fold}", *changes) for fold in folds]

@@ -99,7 +99,7 @@ def curve(home: Path, run: str) -> list[dict[str, str]]:
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """SIGKILL at random moments and while a checkpoint is written; each time a new process resumes."""
-    slow = ("tiny", "--set", "train.epochs=6", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
+    slow = ("tiny", "--set", "train.epochs=4", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
     assert command(*slow, "--name", "whole").returncode == 0
     rng, kills = random.Random(0), 0
     folder = home / "runs" / "cut"

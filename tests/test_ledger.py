@@ -1,6 +1,5 @@
 """The ledger: append-only, one row per run and one per submission event, even with several writers."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import forked
+from conftest import ROOT
 from featherweight.errors import UserError
 from featherweight.runs import ledger, unfinished
 
@@ -136,8 +137,9 @@ def _write_ten(writer):
 
 
 def test_several_processes_lose_no_row():
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        pool.map(_write_ten, range(4))
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import test_ledger; test_ledger._write_ten"
+    writers = [forked.begin(["-c", f"{program}({writer})"]) for writer in range(4)]
+    assert [writer.communicate(timeout=60)[1] for writer in writers] == [""] * 4
     assert len(set(ledger.read()["run"])) == 40
     assert len(ledger.submissions()) == 40
 

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
+import forked
 from featherweight.data import fingerprint, mapped_rows, pack
 from featherweight.data.image import Image
 from featherweight.data.mapped_rows import MappedRows
@@ -195,7 +194,7 @@ def test_the_remains_of_a_killed_packing_are_swept_away(home, folder):
 
 
 def packer(home, body):
-    """Start a process with the tests' settings that runs `body` after the imports."""
+    """Start a process with the tests' settings that runs `body` after the imports; it is forked where possible."""
     program = f"""
 import sys; sys.path.insert(0, {str(ROOT / "tests")!r})
 import numpy as np
@@ -204,9 +203,7 @@ from test_pack import IMAGE, load, values
 {textwrap.dedent(body)}
 """
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "FEATHERWEIGHT_HOME": str(home)}
-    return subprocess.Popen(
-        [sys.executable, "-c", program], env=env, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return forked.begin(["-c", program], env=env, cwd=home)
 
 
 def test_killed_in_the_middle_leaves_no_pack(home, folder):
@@ -371,7 +368,7 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     """
     process = packer(home, body)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err.decode()
+    assert process.returncode == 0, err
     assert json.loads(out) == [20 * 64, 64]
 
 

@@ -9,7 +9,7 @@ from featherweight.errors import UserError
 from featherweight.runs.run import Run
 from featherweight.runs.student import student
 
-FAST = ["--set", "train.epochs=2", "--threads", "1", "--no-report"]
+FAST = ["--set", "train.epochs=1", "--threads", "1", "--no-report"]
 
 
 @pytest.fixture(scope="module")
