@@ -3,6 +3,7 @@
     ./run.sh bench coverage --draws 1000
     ./run.sh bench coverage --leaderboard 400    instead, simulate public and private scores: see `_leaderboards.py`
     ./run.sh bench coverage --stratified 400     instead, hold out few images per class: see `_small_holdouts.py`
+    ./run.sh bench coverage --chosen 300         instead, choose the best of several classifiers: see `_chosen.py`
     ./run.sh bench coverage --folds 2            instead, estimate the gain of a mean of folds: see `_folds.py`
     ./run.sh bench coverage --cells 2 4          instead, train real runs with seeds 2 and 3: see `_cells.py`
 
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 
 import _cell_summary
 import _cells
+import _chosen
 import _folds
 import _leaderboards
 import _record
@@ -162,6 +164,8 @@ def main() -> None:
     parser.add_argument("--leaderboard", type=int, metavar="DRAWS", help=text)
     text = "instead, hold out few images per class this many times, with classifiers that take no time to fit"
     parser.add_argument("--stratified", type=int, metavar="DRAWS", help=text)
+    text = "instead, choose the best of several classifiers this many times, and estimate its optimism"
+    parser.add_argument("--chosen", type=int, metavar="DRAWS", help=text)
     text = (
         "instead, train folds this many times with networks that take no time to fit, and compare their mean with each"
     )
@@ -172,6 +176,9 @@ def main() -> None:
         return
     if arguments.stratified is not None:
         small_holdouts(arguments.stratified, arguments.out)
+        return
+    if arguments.chosen is not None:
+        best_of_several(arguments.chosen, arguments.out)
         return
     if arguments.folds is not None:
         means_of_folds(arguments.folds, arguments.out)
@@ -219,6 +226,16 @@ def small_holdouts(draws: int, out: Path) -> None:
 
     what, asked = _small_holdouts.__doc__ or "", _small_holdouts.cells()
     print("\n".join(_small_holdouts.table(_record.measured("coverage-stratified", what, asked, one, out))))
+
+
+def best_of_several(draws: int, out: Path) -> None:
+    """Draw the cells that are missing in today's record, and print the table."""
+
+    def one(**cell: Any) -> list[dict[str, Any]]:
+        return [{"draws": draws} | _chosen.cell(**cell, draws=draws)]
+
+    what, asked = _chosen.__doc__ or "", _chosen.cells()
+    print("\n".join(_chosen.table(_record.measured("coverage-chosen", what, asked, one, out))))
 
 
 def means_of_folds(draws: int, out: Path) -> None:

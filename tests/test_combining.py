@@ -17,6 +17,7 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import OverBudget, UserError
+from featherweight.evaluation.bootstrap import halves
 from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.metrics import METRICS
 from featherweight.export.exportable import ExportSource
@@ -346,6 +347,19 @@ def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitt
     fitted = weights[0] * probs[0] + weights[1] * probs[1]
     assert not np.allclose(np.load(made.folder / "holdout_probs.npy"), fitted, atol=1e-6)
     assert 0 < result.holdout.value < 1
+
+
+def test_no_half_is_mixed_by_weights_that_its_own_labels_have_chosen():
+    random = np.random.default_rng(0)
+    one, other = random.dirichlet(np.ones(3), (2, 60)).astype(np.float32)
+    half, labels = halves(60, None), one.argmax(1)
+    changed = np.where(half, other.argmax(1), labels)
+    mixed, again = (
+        ensemble.cross_fitted_mixture([HoldoutPredictions("a", one, of), HoldoutPredictions("b", other, of)])
+        for of in (labels, changed)
+    )
+    assert (mixed[half] == again[half]).all()
+    assert (mixed[~half] != again[~half]).any()
 
 
 @pytest.mark.some(2)

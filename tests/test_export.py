@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import forked
 from featherweight.cli import main
 from featherweight.config import load_recipe
 from featherweight.data import image as images
+from featherweight.evaluation import stratification
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.export import formats, job, standalone, subprocess_runner
 from featherweight.export.exportable import ExportSource
@@ -23,7 +25,7 @@ from featherweight.export.resampling import prepared
 from featherweight.export.source import Source
 from featherweight.models import Classifier, build
 from featherweight.models.shape import Shape
-from featherweight.runs import fitted, stored_probs
+from featherweight.runs import evaluate, fitted, stored_probs
 from featherweight.runs.run import Run
 from featherweight.runtime.torch_internals import build_on_meta
 
@@ -188,6 +190,15 @@ def test_an_ensemble_of_folds_is_scored_by_whoever_held_a_picture_out(home, tmp_
         job._quantized(subject, tmp_path / "x.onnx", facts, held, held)
     assert json.loads(labels["holdout"]) is None
     assert "no score" in capsys.readouterr().out
+
+
+def test_an_export_has_the_interval_of_its_run(workspace, monkeypatch):
+    run = replace(Run.find("first"), recipe=Run.find("first").recipe_with(["predict.views=[]"]))
+    monkeypatch.setattr(stratification, "bias", lambda *judged, **of: 0.05)
+    subject = ExportSource.of(run)
+    held = subject.shown(subject.load(), run.split.holdout)
+    stored_probs.store(run, "holdout", subject.held_out(held, "holdout"), run.split.holdout)
+    assert job.plain_score(subject, held) == evaluate.evaluate(run, "holdout", run.split.holdout, held[0].labels)
 
 
 def test_an_export_is_scored_by_its_own_arithmetic(workspace):

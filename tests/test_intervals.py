@@ -189,6 +189,7 @@ def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
                 split=SimpleNamespace(holdout=list(range(len(rows)))),
                 temperature=tmp_path / "none",
                 folder=tmp_path,
+                is_ensemble=True,
                 weighted_models=[],
                 probs=lambda part, probs=probs: probs[rows],
                 groups=lambda ids: rows if related else None,

@@ -142,7 +142,7 @@ def wanted_shares(targets, counts, weights):
 
 
 @pytest.mark.some(2)
-@pytest.mark.parametrize("mixing", [None, "mixup", "ricap"])  # targets of one class, of two (as by CutMix), of four
+@pytest.mark.parametrize("mixing", [None, *MIXINGS])  # targets of one class, of two, of four
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "weights"), [*WEIGHTED, *UNWEIGHTED])

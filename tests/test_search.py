@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import time
@@ -599,6 +600,11 @@ def test_the_bias_of_a_search_is_subtracted_from_what_its_recipe_is_expected_to_
     assert main.main([*words, "--name", "other", "--set", "split.holdout=41"]) == 0
     same, other = (Expected.read(Run.find(name)) for name in ("same", "other"))
     assert (same.optimism, same.compared) == (0.03, stored.compared)
+    averaged, soup = home / "runs" / "averaged", selection.Soup(["same", "gone"])
+    shutil.copytree(home / "runs" / "same", averaged)
+    (averaged / "run.json").write_text((averaged / "run.json").read_text().replace('"quick"', '"soup"'))
+    soup.write(averaged)
+    assert selection.of_search(Run.find("averaged")) == (0.015, stored.compared)  # of the member that is here
     assert (other.optimism, other.compared) == (0.0, 1)
     assert (
         "selecting the best of 6 models on this validation set biases the score by 3.00 points (subtracted)"

@@ -189,7 +189,8 @@ class Metric:
 class Score:
     """A score, the ends of its 95 % interval, and the number of images, by the metric of that name.
 
-    Values are fractions of one (0.9 is 90 %) or in the metric's own unit.
+    Values are fractions of one (0.9 is 90 %) or in the metric's own unit. `plain` are the ends of the interval of
+    sampling alone, if that of the score reaches further because the score is biased; otherwise None.
     """
 
     value: float
@@ -197,6 +198,7 @@ class Score:
     high: float
     count: int
     metric: str = "accuracy"
+    plain: tuple[float, float] | None = None
 
     @property
     def of(self) -> Metric:
@@ -220,8 +222,9 @@ class Score:
     def read(cls, stored: Mapping[str, Any]) -> Score:
         """Return a score from its stored form; older runs store only whether it was a loss."""
         loss = stored.get("lower_is_better", False)
-        fields = {key: value for key, value in stored.items() if key != "lower_is_better"}
-        return cls(**({"metric": "log_loss" if loss else "accuracy"} | fields))
+        fields = {key: value for key, value in stored.items() if key not in ("lower_is_better", "plain")}
+        plain = stored.get("plain") and tuple(stored["plain"])
+        return cls(**({"metric": "log_loss" if loss else "accuracy"} | fields), plain=plain)
 
 
 def plain(probs: NDArray[np.floating], several: bool) -> Answers:

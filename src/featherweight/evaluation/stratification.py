@@ -37,7 +37,13 @@ def widened(score: Score, bias: float) -> Score:
         low = max(low + shift, score.of.span[0])
     if shift > NEGLIGIBLE * (high - score.value):
         high = high + shift if score.of.lower_is_better else min(high + shift, score.of.span[1])
-    return replace(score, low=low, high=high)
+    longer = (low, high) != (score.low, score.high)
+    return replace(score, low=low, high=high, plain=(score.low, score.high)) if longer else score
+
+
+def by_sampling(score: Score) -> Score:
+    """Return a score with the interval of sampling alone, which `widened` has kept."""
+    return score if score.plain is None else replace(score, low=score.plain[0], high=score.plain[1], plain=None)
 
 
 def bias(metric: Choice, predicted: Answers, true: Answers, *, groups: Groups | None, labelled: int | None) -> float:

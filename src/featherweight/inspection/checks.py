@@ -119,7 +119,7 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
         findings.append(Finding(f"classes of fewer than {FEW} images", examples(few), advice, True))
     ratio = counts[large] / max(counts[small], 1)
     if ratio >= 3:
-        advice = "look at macro_f1 or balanced_accuracy too; try a weighted loss or balanced sampling"
+        advice = "look at macro_f1 or balanced_accuracy too; try --set loss.weights=root or --set sampling=weighted"
         findings.append(Finding(f"imbalance of {ratio:.1f} to 1", detail, advice, ratio >= 10))
     else:
         findings.append(Finding("classes are balanced", detail))

@@ -147,10 +147,8 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
         say(f"  report      {paths.shown(run.folder / 'report' / 'report.html')}")
     else:
         say(f"  run folder  {paths.shown(run.folder)}")
-    if warning:
-        say(warning)
     say("")
-    say("next: ./run.sh runs")
+    say(warning or "next: ./run.sh runs")
 
 
 def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:

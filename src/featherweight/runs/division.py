@@ -19,9 +19,9 @@ from featherweight.data.image_groups import ImageGroups, disputes
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups, provided_holdout
 from featherweight.errors import UserError, count_of
+from featherweight.evaluation import stratification
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
-from featherweight.evaluation.stratification import judge
 from featherweight.runs import fitted, groups
 from featherweight.runs.metadata import DELETE_TO_CONTINUE, SplitIds, read_record
 from featherweight.runs.run import Run
@@ -71,9 +71,8 @@ class RegroupedImages:
     def summary(self, score: Score) -> str:
         """Return it in words, for the summary of a run of that holdout score."""
         share, read = self.leaked / max(self.held_out, 1), self.would_read(score)
-        lost = f"{count_of(self.moved, 'image')} moved to one side of the split; otherwise {share:.1%} of the holdout "
-        lost += "would have related images in training"
-        return lost if read is None else f"{lost}, and the score could read up to {score.of.shown(read)}"
+        lost = f"{count_of(self.moved, 'image')} moved to one side of the split; else {share:.1%} of the holdout leaks"
+        return lost if read is None else f"{lost}, and the score reads up to {score.of.shown(read)}"
 
     def store(self, run: Run) -> None:
         """Write it into a run's folder."""
@@ -112,10 +111,22 @@ def labelled(run: Run) -> int | None:
     """Return the number of labelled images that a run's, or its members', parts were divided from class by class; None
     if a validation part came with the data.
     """
-    if provided_holdout(run.recipe.split, run.competition.load()) is not None:
+    provided = run.split.provided
+    if provided is None:  # earlier versions did not store it
+        provided = provided_holdout(run.recipe.split, run.competition.load()) is not None
+    if provided:
         return None
     parts = [run.split, *(Run.find(name).split for name in run.metadata.members if Run.exists(name))]
     return len({id for part in parts for ids in (part.train, part.holdout, part.test) for id in ids})
+
+
+def bias(run: Run, ids: Sequence[str], labels: Answers, probs: NDArray[np.float32], answers: Answers) -> float:
+    """Return by how much better a labelled part of a run, the images `ids` [N], scores because it is stratified: see
+    `stratification.bias`. `probs` [N, K] and `answers` are what it is scored by.
+    """
+    metric = run.competition.metric
+    judged = answers if metric_of(metric).input_kind == "answers" else probs.astype(np.float64)
+    return stratification.bias(metric, judged, labels, groups=run.groups(ids), labelled=labelled(run))
 
 
 def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
@@ -165,7 +176,7 @@ def score_without(run: Run, ids: Sequence[str], labels: Answers, related: NDArra
     left_groups = None if group is None else group[~related]
     metric, whole = run.competition.metric, labelled(run)
     left = None if whole is None else round(whole * (~related).mean())
-    return judge(metric, answered[~related], labels[~related], groups=left_groups, labelled=left)
+    return stratification.judge(metric, answered[~related], labels[~related], groups=left_groups, labelled=left)
 
 
 def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:
@@ -175,7 +186,8 @@ def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:
     groups.store(
         run.folder, {id: ids[first] for id, first in zip(ids, _first_of_each(found), strict=True) if id in scored}
     )
-    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else [], data.train.content))
+    provided = provided_holdout(run.recipe.split, data) is not None
+    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else [], data.train.content, provided))
     return packs
 
 

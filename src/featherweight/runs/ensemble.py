@@ -88,7 +88,7 @@ def _together(
     task = members.task("ensemble", first, command)
     with task.new_folder(name, members=named, weights=tuple(weights.tolist())) as combined:
         test = _shared_test(runs)
-        combined.store_split(SplitIds([], held.ids, test))
+        combined.store_split(SplitIds([], held.ids, test, provided=first.split.provided))
         groups.store(combined.folder, groups.names(run.folder for run in runs))
         members.write_history(combined.folder, runs)
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}

@@ -39,11 +39,7 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers) -> Score:
     submission.write(path, form, ids, probs, answers)
     known: dict[str, Label] = dict(zip(ids, names_of(labels, competition.classes), strict=True))
     score = submission.score(path, form, known, competition, groups=run.groups(form.images))
-    judged = answers if score.of.input_kind == "answers" else probs.astype(np.float64)
-    bias = stratification.bias(
-        competition.metric, judged, labels, groups=run.groups(ids), labelled=division.labelled(run)
-    )
-    return stratification.widened(score, bias)
+    return stratification.widened(score, division.bias(run, ids, labels, probs, answers))
 
 
 def write_submission(run: Run, ids: Sequence[str]) -> Score | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic
 from featherweight.errors import count_of
-from featherweight.evaluation import leaderboard
+from featherweight.evaluation import leaderboard, stratification
 from featherweight.evaluation.metrics import Metric, Score, metric_by_name
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.runs import query, selection, stored_probs, without_labels
@@ -222,7 +222,9 @@ def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen
     gain_error = seen.fold_gain * (LOSS_GAIN_ERROR if seen.of.lower_is_better else GAIN_ERROR)
     doubt = math.hypot(seen.shift_error if seen.shifted else 0.0, gain_error)
     shift, sizes = (doubt, seen.estimates if seen.shifted else {}), (seen.public[3], seen.private[3])
-    public, private = leaderboard.parts_of(holdout, seen.correction, shift, sizes, gaps)
+    # The interval of sampling alone: what lengthens the printed one is a bias, which is corrected here.
+    start = stratification.by_sampling(holdout)
+    public, private = leaderboard.parts_of(start, seen.correction, shift, sizes, gaps)
     return replace(seen, public=public, private=private)
 
 

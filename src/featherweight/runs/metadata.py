@@ -67,17 +67,22 @@ class Metadata:
 
 @dataclass(frozen=True)
 class SplitIds:
-    """The ids of the images of train, holdout and test, and the `content` of the pack of the training images."""
+    """The ids of the images of train, holdout and test, and the `content` of the pack of the training images.
+
+    `provided`: the holdout came with the data as a validation part; None in runs of earlier versions.
+    """
 
     train: list[str]
     holdout: list[str]
     test: list[str] = field(default_factory=list)
     content: str = ""
+    provided: bool | None = None
 
     def to_json(self) -> str:
-        """Return it as it is stored; an empty test part and an unknown content are left out."""
-        record = {"train": self.train, "holdout": self.holdout}
-        return json.dumps({**record, **{k: v for k, v in (("test", self.test), ("content", self.content)) if v}}) + "\n"
+        """Return it as it is stored; an empty test part and what is unknown are left out."""
+        known = {"test": self.test or None, "content": self.content or None, "provided": self.provided}
+        told = {name: value for name, value in known.items() if value is not None}
+        return json.dumps({"train": self.train, "holdout": self.holdout, **told}) + "\n"
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class Gap:
         if not self.surprising:
             return f"{self.run}: {between}, within {chance}"
         worse = self.of.better(self.holdout, self.public)
-        reason = "the images to predict are easier"
+        reason = "the images to predict are easier, or labels of the holdout are wrong"
         if worse:
             reason = "the images to predict are shifted, or training images leak into the holdout"
         beyond = "outside" if self.expected else "more than"

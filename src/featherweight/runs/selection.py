@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic, paths
 from featherweight.errors import UserError
-from featherweight.evaluation import bootstrap, decisions, stratification
+from featherweight.evaluation import bootstrap, decisions
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
@@ -87,7 +87,8 @@ def of_the_best(judged: Sequence[Answers], labels: Answers, choice: Choice, *, g
     best of them on these images; else 0.
 
     Bootstrap bias correction (Tsamardinos et al. 2018): on resamples of the images, whole groups of related ones, the
-    best is selected and scored on the images that were not drawn.
+    best is selected and scored on the images that were not drawn. Both scores are taken relative to the mean of all
+    classifiers on the same images, which cancels most of the chance in the draws.
     """
     metric, keys = metric_of(choice), choice.arguments
     values = [metric.sign * metric.value(one, labels, **keys) for one in judged]
@@ -100,10 +101,14 @@ def of_the_best(judged: Sequence[Answers], labels: Answers, choice: Choice, *, g
         metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in judged])
         for weights in (drawn, (drawn == 0).astype(np.float64))
     )
-    best = inside.argmax(0)[None]
-    apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
-    apart = apart[np.isfinite(apart)]  # NaN where the images lack a class that the metric needs
-    return max(float(apart.mean()), 0.0) if len(apart) else 0.0
+    usable = np.isfinite(inside + outside).all(0)  # NaN where the images lack a class that the metric needs
+    if not usable.any():
+        return 0.0
+    best = inside[:, usable].argmax(0)[None]
+    # Not by how much less the best scores outside than inside: that is sqrt(2) times too much among equal classifiers,
+    # since images that are drawn more than once leave others outside.
+    lead = np.take_along_axis(outside[:, usable], best, 0) - outside[:, usable].mean(0)
+    return max(float(values[0] - np.mean(values) - lead.mean()), 0.0)
 
 
 def _inside_soup(run: Run) -> tuple[float, int]:
@@ -119,14 +124,18 @@ def of_search(run: Run) -> tuple[float, int]:
     number of its trials; (0, 1) for any other run. The mean of models has the mean of theirs.
 
     The optimism is the trial's own. A run of another seed or of more epochs shares only a part of it, so this is an
-    upper bound. A soup of such runs subtracts nothing.
+    upper bound. Of a soup, the members that are here count.
     """
-    optimism, compared = 0.0, 1
-    for member, weight in run.weighted_models:
-        chosen = Chosen.read(member.recipe_name)
-        if chosen and (chosen.competition, chosen.holdout) == (run.competition_name, digest(run.split.holdout)):
-            optimism, compared = optimism + weight * chosen.optimism, max(compared, chosen.compared)
-    return optimism, compared
+    if (soup := Soup.read(run.folder)) is not None:
+        parts = [(Run.find(name), 1 / len(soup.members)) for name in soup.members if Run.exists(name)]
+    elif run.is_ensemble:
+        parts = run.weighted_models
+    else:
+        chosen = Chosen.read(run.recipe_name)
+        same = chosen and (chosen.competition, chosen.holdout) == (run.competition_name, digest(run.split.holdout))
+        return (chosen.optimism, chosen.compared) if chosen and same else (0.0, 1)
+    told = [(weight, *of_search(part)) for part, weight in parts]
+    return sum(weight * optimism for weight, optimism, _ in told), max([1, *(compared for *_, compared in told)])
 
 
 def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
@@ -155,10 +164,7 @@ def of_stratification(run: Run, labels: NDArray[Any]) -> float:
     """Return by how much better a stratified holdout scores because it has the class frequencies of the training
     images: see `stratification.bias`.
     """
-    metric, related = run.competition.metric, run.groups(run.split.holdout)
-    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), labels)
-    judged = answers if metric_of(metric).input_kind == "answers" else probs.astype(np.float64)
-    return stratification.bias(metric, judged, labels, groups=related, labelled=division.labelled(run))
+    return division.bias(run, run.split.holdout, labels, *fitted.cross_fitted(run, run.probs("holdout"), labels))
 
 
 def on_the_same_images(run: Run) -> list[Run]:
