@@ -11,7 +11,7 @@ from PIL import ImageFilter
 
 from featherweight.cli import main
 from featherweight.config import Split, load_competition, load_recipe
-from featherweight.data import image_groups, near_duplicates, split
+from featherweight.data import image_groups, near_duplicates, parts, split
 from featherweight.data.image_groups import ImageGroups
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide, group_names
@@ -333,6 +333,15 @@ def test_runs_at_other_sizes_hold_out_the_same_images():
     seen = large.load()
     assert near_duplicates.groups(seen.train.images)  # strokes that are drawn smooth look more alike
     assert divide(Split(), large, seen)[1].ids == divide(Split(), digits, data)[1].ids
+
+
+def test_images_too_many_for_a_search_are_not_decoded_for_it(monkeypatch):
+    digits = load_competition("digits")
+    large = digits.seen_by(load_recipe("tiny", ["image.size=32"]))
+    data = Data(plain(20), None)
+    monkeypatch.setattr(image_groups, "LARGEST", 20 * 8 * 8 - 1)
+    monkeypatch.setattr(parts, "load_labelled", lambda *_: pytest.fail("decoded"))
+    assert len(set(parts.labelled_groups(large, data).group)) == 20
 
 
 @pytest.mark.parametrize(

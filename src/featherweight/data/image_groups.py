@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from featherweight import atomic
 from featherweight.data import near_duplicates, numbered_names
 from featherweight.data.fingerprint import digest
+from featherweight.data.image import Image
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Pack
 from featherweight.data.split import rarest
@@ -71,6 +72,11 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     if len(set(joined.tolist())) < len(set(named.group.tolist())):
         by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
     return ImageGroups(joined, by, same, sum(map(len, same)) - copies, named.ungrouped, named.are_declared)
+
+
+def are_searched(count: int, image: Image) -> bool:
+    """True if copies are searched for among so many images of this section: not among more than LARGEST bytes."""
+    return count * image.size**2 * image.channels <= LARGEST
 
 
 def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> ImageGroups:

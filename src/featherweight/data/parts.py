@@ -76,9 +76,12 @@ def divide_knowing(wanted: Split, competition: Competition, data: Data, known: I
 def labelled_groups(competition: Competition, data: Data) -> ImageGroups:
     """Return the groups among the labelled images: training images, then the provided validation part.
 
-    They are searched for at the competition's image size, so that runs at any size hold out the same images.
+    They are searched for at the competition's image size, so that runs at any size hold out the same images. Images
+    that are too many for a search are not decoded at that size.
     """
     groups = declared(competition, data.train)
+    if not image_groups.are_searched(sum(map(len, data.labelled)), competition.declared_image):
+        return image_groups.by_names(data.labelled, groups)
     if not decode_alike(competition.image, competition.declared_image):
         as_declared = load_labelled(competition.source, competition.declared_image, competition.classes)
         if as_declared.train.ids == data.train.ids:  # otherwise, which images can be read depends on the size

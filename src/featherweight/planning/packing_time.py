@@ -84,9 +84,9 @@ class ListedImages:
         """Return about how many bytes of images a run stores, at the size that it trains with and at the one in the
         competition's file.
         """
-        declared = seen.declared_image
-        twice = not pack.decode_alike(seen.image, declared)
-        kinds = [(seen.image, (*LABELLED, "predict")), *([(declared, LABELLED)] if twice else [])]
+        kinds = [(seen.image, (*LABELLED, "predict"))]
+        if self._are_decoded_twice(seen):
+            kinds.append((seen.declared_image, LABELLED))
         return sum(
             stored_bytes(image) * len(part.samples.ids) for image, parts in kinds for part in self._left(image, parts)
         )
@@ -97,11 +97,19 @@ class ListedImages:
         """
         total = self.seconds(seen.image)
         declared_image = seen.declared_image
-        if not pack.decode_alike(seen.image, declared_image):
+        if self._are_decoded_twice(seen):
             total += self.seconds(declared_image, LABELLED)
         if all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts):
             return total
-        return total + GROUPING * sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
+        return total + GROUPING * self._labelled()
+
+    def _labelled(self) -> int:
+        return sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
+
+    def _are_decoded_twice(self, seen: Competition) -> bool:
+        """True if a run decodes the labelled images as the competition's file says too, to look for related ones."""
+        declared = seen.declared_image
+        return not pack.decode_alike(seen.image, declared) and image_groups.are_searched(self._labelled(), declared)
 
     def load(self, seen: Competition) -> None:
         """Decode what is not decoded yet, for later use."""
