@@ -71,6 +71,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         shown = [prepared_by_graph(pack, image) for pack, image in zip(packs, images, strict=True)]
         expected = subject.probs(shown, "as the graph resizes them")
     say(f"{run.name}: writing {out.name}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside, atomic.naming(out):
         written = Path(beside) / out.name
         format.write(subject, facts, written)
