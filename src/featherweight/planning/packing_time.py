@@ -84,7 +84,7 @@ class ListedImages:
         """Return about how many bytes of images a run stores, at the size that it trains with and at the one in the
         competition's file.
         """
-        kinds = [(seen.image, (*LABELLED, "predict"))]
+        kinds: list[tuple[Image, Sequence[str]]] = [(seen.image, (*LABELLED, "predict"))]
         if self._are_decoded_twice(seen):
             kinds.append((seen.declared_image, LABELLED))
         return sum(
