@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from timm import create_model
-from timm.data import create_dataset, create_loader, resolve_data_config
+from timm.data import add_img_extensions, create_dataset, create_loader, resolve_data_config
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -140,6 +140,7 @@ def main(task: Asked) -> None:
     device = make_runtime("cpu", settings.precision, threads=1)
     torch.use_deterministic_algorithms(False)
     random_seed(task.seed)
+    add_img_extensions(".bmp")
     index_of = create_dataset("", str(task.folder), "train").reader.class_to_idx
     names = sorted(index_of, key=index_of.__getitem__)
     net = network(task, settings, len(names), device)
