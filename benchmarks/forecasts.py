@@ -48,6 +48,8 @@ def measure(run: str, threads: int) -> list[dict[str, Any]]:
     _, status, used = os.wait4(process.pid, 0)
     if status or said is None:
         sys.exit(f"{run}: {'the run failed' if status else 'too short, no forecast was printed'}")
+    if ended < began:
+        sys.exit(f"{run}: it stopped before its last epoch")
     steps, rate = (float(number.replace(",", "")) for number in said[:2])
     return [
         {

@@ -15,6 +15,10 @@ STATE = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Li
 WHOLE = OWN + STATISTICS
 
 
+BITS = torch.zeros(120_000, dtype=torch.int64)
+BITS[::2], BITS[1::2] = -1, 2**62 + torch.randint(256, (60_000,), generator=torch.Generator().manual_seed(0))
+
+
 def again(before: str = "", state: dict = STATE) -> dict:
     return {before + name: tensor.clone() for name, tensor in state.items()}
 
@@ -58,6 +62,10 @@ BESIDE = {
     "too many predictions": ({"model": again(), "preds": torch.rand(5000, 5)}, OWN + 25_000, 0),
     "a layer by that name": ({"model": STATE, "preds": {"weight": torch.rand(10, 8)}}, OWN + 80, 0),
     "a network without a dict of its own": ({"logits": torch.rand(40), "w": torch.rand(5, 5)}, 65, 0),
+    "weights in the last bits of whole numbers": ({"model": again(), "labels": BITS}, OWN + 120_000, 0),
+    "a view of many predictions": ({"model": again(), "preds": torch.rand(25_000)[:5]}, OWN + 25_000, 0),
+    "weights called after a target": ({"model": STATE, "target_weight": torch.rand(50, 20)}, OWN + 1000, 0),
+    "no validation images": ({"model": STATE, "val_idx": torch.tensor([], dtype=torch.int64)}, OWN, 0),
     "the best by a log": (
         {"state_dict": STATE, "callbacks": {"ModelCheckpoint": {
             "best_model_score": torch.tensor(0.9), "best_k_models": {"a.ckpt": torch.tensor(0.9)}}}}, OWN, 2,
@@ -72,6 +80,7 @@ COPIES = {
     "avg": ({"model": STATE, "avg_model": again()}, WHOLE),
     "shadow": ({"model": STATE, "shadow": again()}, WHOLE),
     "a list of shadows": ({"model": STATE, "ema": {"decay": 0.9, "shadow_params": learned()}}, OWN),
+    "the best, in a callback": ({"state_dict": STATE, "callbacks": {"Keeper": {"best_state": again()}}}, WHOLE - 1),
     "a callback's": ({"state_dict": again("model."), "callbacks": {"EMA": {"ema_state_dict": again()}}}, WHOLE),
 }
 

@@ -86,6 +86,19 @@ def test_shards_are_one_model_without_their_index_too(tmp_path, capsys):
         index.unlink(missing_ok=True)
 
 
+def test_a_number_beyond_that_of_all_shards_is_a_model_of_its_own(tmp_path):
+    for name, size in (("m-00001-of-00002", 10), ("m-00002-of-00002", 10), ("m-00003-of-00002", 500)):
+        save_file({f"w{size}{name}": torch.rand(size)}, tmp_path / f"{name}.safetensors")
+    assert [weigh_anything(one).parameters for one in files_in(tmp_path)] == [20, 500]
+
+
+def test_an_index_that_names_no_files_stops_no_other(tmp_path, capsys):
+    torch.save({"w": torch.rand(30)}, tmp_path / "a.pt")
+    (tmp_path / "x.index.json").write_text(json.dumps({"weight_map": {"w": 1}}))
+    assert main.main(["weigh", str(tmp_path), "--json"]) == 2
+    assert [one["parameters"] for one in json.loads(capsys.readouterr().out)] == [30, None]
+
+
 def test_what_continues_a_training_lies_beside_the_model(tmp_path, capsys):
     weights = {"w": torch.rand(30)}
     for name, content in (
@@ -96,12 +109,13 @@ def test_what_continues_a_training_lies_beside_the_model(tmp_path, capsys):
         ("training_args.bin", nn.Linear(1, 1)),  # refused
     ):
         torch.save(content, tmp_path / name)
-    assert main.main(["weigh", str(tmp_path), "--limit", "30", "--json"]) == 0
+    assert main.main(["weigh", str(tmp_path), "--limit", "6000", "--json"]) == 0
     said = capsys.readouterr()
     assert [one["parameters"] for one in json.loads(said.out)] == [30]
     assert said.err.count(str(tmp_path)) == 4
-    torch.save({"w": torch.rand(20_000)}, tmp_path / "scaler.pt")  # a model by such a name
-    assert main.main(["weigh", str(tmp_path), "--limit", "30"]) == 3
+    for numbers in (20_000, 7000):  # a model by such a name: many numbers, or too many for the limit
+        torch.save({"w": torch.rand(numbers)}, tmp_path / "scaler.pt")
+        assert main.main(["weigh", str(tmp_path), "--limit", "6000"]) == 3
     (tmp_path / "scaler.pt").unlink()
     (tmp_path / "model.bin").unlink()
     assert main.main(["weigh", str(tmp_path)]) == 2  # beside nothing, they are what was handed in
@@ -113,10 +127,11 @@ def test_no_entry_of_another_kind_is_left_out_in_silence(tmp_path, capsys):
     (tmp_path / "b.h5").write_bytes(b"\x89HDF")
     (tmp_path / "net.py").write_text("")
     (tmp_path / "._a.pth").write_bytes(b"\0\5\x16\7")  # what macOS puts beside a.pth
+    torch.save({"w": torch.rand(40)}, tmp_path / "._b.pth")  # and what only looks so
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.write(tmp_path / "a.pkl", "c/net.pth")
     assert main.main(["weigh", str(tmp_path), "--json"]) == 2
-    assert [one["parameters"] for one in json.loads(capsys.readouterr().out)] == [30, None, None]
+    assert [one["parameters"] for one in json.loads(capsys.readouterr().out)] == [40, 30, None, None]
     assert weigh_anything(tmp_path / "plain").parameters == 20
     for name, why in (("c.zip", "unpack it, and weigh the folder"), ("net.py", "net.py:NAME"), ("b.h5", "ends in")):
         with pytest.raises(UserError, match=why):

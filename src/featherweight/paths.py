@@ -100,7 +100,8 @@ def refuse_unwritable_file(path: Path) -> None:
     """Raise UserError unless a file can be created or replaced at `path`; its folder need not exist yet."""
     if path.exists() and not path.is_file():
         raise UserError(f"cannot write {path}: it is {'a folder; name a file in it' if path.is_dir() else 'no file'}")
-    folder = next(one for one in path.absolute().parents if one.exists())
+    target = Path(os.path.realpath(path))  # a link stays one: the file that it leads to is replaced
+    folder = next(one for one in target.parents if one.exists())
     try:
         handle, name = tempfile.mkstemp(dir=folder, prefix=".")
         os.close(handle)

@@ -21,6 +21,7 @@ from torch import Tensor
 from featherweight.budget.made_by_code import held_by
 from featherweight.budget.python_numbers import CONTAINERS, FEW, are_indices, numbers_in, own_numbers
 from featherweight.budget.roles import LEAST, too_many_records
+from featherweight.budget.what_counts import new_elements
 
 Path = tuple[str, ...]  # the keys and places that lead to a tensor
 Names = dict[str, Tensor]
@@ -83,7 +84,7 @@ def parts_in(content: Any) -> Parts:
         if trains:
             training[".".join(path)] = tensor
         else:
-            groups.setdefault(_mark(path), {})[path] = tensor
+            groups.setdefault(_mark(path, tensor), {})[path] = tensor
     for path in _records(groups.get((), {})):
         parts.others[".".join(path)] = groups[()].pop(path)
     for path in _outcomes(groups.get((), {})):
@@ -97,7 +98,9 @@ def parts_in(content: Any) -> Parts:
     model = _size(parts.model)
     is_state = _size(training) <= MOST * (model + _size(parts.averaged)) + LOOSE
     (parts.others if is_state or not parts.model else parts.model).update(training)
-    held = sum(held_by(one) if _is_of_whole_numbers(one) else one.numel() for one in parts.records.values())
+    seen: dict[int, int] = {}
+    records = parts.records.values()
+    held = sum(held_by(one) if _is_of_whole_numbers(one) else new_elements(one, seen) for one in records)
     if too_many_records(held + len(parts.settings), model):
         parts.model |= {**parts.records, "settings": _as_numbers(parts.settings)}
     else:
@@ -106,7 +109,8 @@ def parts_in(content: Any) -> Parts:
 
 
 def _size(names: Names) -> int:
-    return sum(one.numel() for one in names.values())
+    seen: dict[int, int] = {}
+    return sum(new_elements(one, seen) for one in names.values())
 
 
 def _tensors_in(content: Any, parts: Parts) -> Iterator[tuple[Path, Tensor, bool]]:
@@ -189,10 +193,10 @@ def _trains(key: str, inner: Any, holder: Any) -> bool:
     return "." not in key and bool(TRAINING & words or MOMENTS.fullmatch(key))
 
 
-def _mark(path: Path) -> Path:
+def _mark(path: Path, tensor: Tensor) -> Path:
     """The parts of a name up to the first that says average, or which checkpoint of several; empty where none does.
 
-    What a log calls the best is no checkpoint.
+    A single number that a log calls the best is no checkpoint.
     """
     parts = tuple(part for key in path for part in key.split("."))
     for at, part in enumerate(parts):
@@ -203,7 +207,7 @@ def _mark(path: Path) -> Path:
         if place is not None and place + 1 < len(words):  # `ema_0_weight`, as mmcv writes it beside `0.weight`
             return (*parts[:at], part[: part.index(words[place]) + len(words[place])])
     for at, key in enumerate(path[:-1]):
-        if _says(key, LOGS):
+        if _says(key, LOGS) and tensor.numel() == 1:
             return ()
         if _says(key, STAGES):
             return path[: at + 1]
@@ -250,20 +254,29 @@ def _letters(name: str) -> str:
 def _records(group: Mapping[Path, Tensor]) -> list[Path]:
     """What beside a model records its training: single numbers by their names, short logs, a few numbers by a name."""
     tops = {len(path) > 1 and "." not in path[0] for path, one in group.items() if one.dim() > 1}  # packed ones dotted
-    single = [path for path, one in group.items() if one.numel() == 1 and _says(path[-1], RECORDS)]
+    held = {path: new_elements(one, {}) for path, one in group.items()}  # a view's whole memory
+    single = [path for path in group if held[path] == 1 and _says(path[-1], RECORDS)]
     logs = [path for path, one in group.items() if one.dim() < 2 and any(_says(key, LOGS) for key in path[:-1])]
     few = [path for path in group if len(path) == 1] if tops == {True} else []
-    logs = logs if sum(group[path].numel() for path in logs) <= LEAST else []
-    few = few if sum(group[path].numel() for path in few) <= FEW else []
+    logs = logs if sum(held[path] for path in logs) <= LEAST else []
+    few = few if sum(held[path] for path in few) <= FEW else []
     found = dict.fromkeys([*single, *logs, *few])
     return list(found) if len(found) < len(group) else []
 
 
 def _outcomes(group: Mapping[Path, Tensor]) -> list[Path]:
-    """What was predicted for the images, and which these were, beside a model that is in a dict of its own."""
+    """What was predicted for the images, and which these were, beside a model that is in a dict of its own.
+
+    Of numbers with a fraction, the last word of the name must say so: `val_probs`, not `target_weight`.
+    """
     if not any(len(path) > 1 and one.dim() > 1 for path, one in group.items()):
         return []
-    return [path for path in group if len(path) == 1 and _says(path[0], OUTCOMES)]
+    alone = {path[0]: one for path, one in group.items() if len(path) == 1 and _says(path[0], OUTCOMES)}
+    return [
+        (name,)
+        for name, one in alone.items()
+        if _is_of_whole_numbers(one) or WORD.findall(name)[-1].lower() in OUTCOMES
+    ]
 
 
 def _is_of_whole_numbers(tensor: Tensor) -> bool:

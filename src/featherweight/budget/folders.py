@@ -27,6 +27,7 @@ FOREIGN = (
 )  # fmt: skip
 STATES = re.compile(r"(optimizer|scheduler|scaler|sampler|rng_state|random_states|training_args)(_\d+)?\.\w+")
 RUN = "run.json"  # in the folder of a run, which is one model
+APPLE_DOUBLE = b"\0\5\x16\7"
 HEADS = (b"PK", b"\x80")  # what files begin with that torch has saved
 
 
@@ -45,7 +46,7 @@ def files_in(folder: Path) -> list[Path]:
             folders.clear()
             continue
         found += [place / name for name in folders if (place / name).is_symlink()]
-        names = sorted(name for name in names if not name.startswith("._"))  # copies by macOS, without content
+        names = sorted(name for name in names if not _is_of_a_mac(place / name))
         found += _models(place, names)
         if place == folder:
             found += [place / name for name in names if name.lower().endswith(FOREIGN)]
@@ -66,8 +67,23 @@ def _models(folder: Path, names: list[str]) -> list[Path]:
         if file.suffix.lower() == ".onnx":
             parts |= {one for one in _outside(file) if not _begins_as_weights(one)}
     models = [file for file in files if file.name.lower().endswith(FILES) and file not in parts]
-    first = {(one[1], one[3]): file for file in reversed(models) if (one := SHARD.fullmatch(file.name))}
-    return [*indices, *(file for file in models if not SHARD.fullmatch(file.name) or file in first.values())]
+    first = {(one[1], one[3]): file for file in reversed(models) if (one := shard(file.name))}
+    return [*indices, *(file for file in models if not shard(file.name) or file in first.values())]
+
+
+def shard(name: str) -> re.Match[str] | None:
+    """Return the parts of a shard's name as in SHARD; None for a model of its own, by its name or by its number."""
+    found = SHARD.fullmatch(name)
+    return found if found and 1 <= int(found[2]) <= int(found[4]) else None
+
+
+def _is_of_a_mac(file: Path) -> bool:
+    """True for what macOS keeps beside a file, by its name and its content."""
+    with suppress(UserError, OSError):
+        if file.name.startswith("._"):
+            with untrusted_files.open_regular(file) as stream:
+                return stream.read(4) == APPLE_DOUBLE
+    return False
 
 
 def _outside(file: Path) -> set[Path]:
@@ -109,7 +125,7 @@ def shards_with(file: Path) -> list[Path]:
 
     Raises UserError if some are missing.
     """
-    found = SHARD.fullmatch(file.name)
+    found = shard(file.name)
     if found is None:
         return []
     for index in sorted(file.parent.glob(f"*{INDEX}")):
@@ -129,7 +145,7 @@ def shards(index: Path) -> list[Path]:
 
 def _named_in(index: Path) -> list[Path]:
     with untrusted_files.explained(index, "no index of a model's shards"):
-        names = sorted(set(json.loads(untrusted_files.read_bytes(index))["weight_map"].values()))
+        names = sorted({str(name) for name in json.loads(untrusted_files.read_bytes(index))["weight_map"].values()})
     if not names or any(Path(name).name != name for name in names):
         raise UserError(f"{index}: its shards must be files beside it, and it names {', '.join(names[:2]) or 'none'}")
     return [index.with_name(name) for name in names]

@@ -147,6 +147,8 @@ def held_by(whole: Tensor) -> int:
     if not is_whole(whole):  # a view may be said to be of any size
         whole = torch.empty(0, dtype=whole.dtype, device=whole.device).set_(whole.untyped_storage())
     numbers = whole.detach().cpu().numpy().astype(np.int64).ravel()
+    if not len(numbers):
+        return 0
     frequent = zlib.compressobj(1, strategy=zlib.Z_HUFFMAN_ONLY)  # the classes of images, in any order
     left = len(frequent.compress(_smallest(numbers)) + frequent.flush())
     return min(left, len(zlib.compress(_smallest(np.diff(numbers, prepend=0)), 1))) // 4
@@ -155,7 +157,7 @@ def held_by(whole: Tensor) -> int:
 def _smallest(numbers: NDArray[np.int64]) -> bytes:
     """Return the bytes of numbers in the smallest kind that holds them all."""
     kind = np.result_type(np.min_scalar_type(numbers.min()), np.min_scalar_type(numbers.max()))
-    return numbers.astype(kind).tobytes()
+    return numbers.astype(np.int64 if kind.kind == "f" else kind).tobytes()  # a float would round the largest
 
 
 def is_whole(tensor: Tensor) -> bool:

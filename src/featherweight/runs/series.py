@@ -66,8 +66,9 @@ def _as_started(task: RunRequest, run: Run) -> Recipe:
     """Return the request's recipe with what the start of that run, its memory and its deadline would change in it."""
     with hushed():
         recipe = cropped_as_published(task.recipe, task.competition)
-    stored = run.recipe.train
-    changed = {"accumulate": max(recipe.train.accumulate, stored.accumulate), "shortened": stored.shortened}
+    stored, asked = run.recipe.train, recipe.train.accumulate
+    cut = max(asked, stored.accumulate) if "train.accumulate=" not in run.metadata.command else asked
+    changed = {"accumulate": cut, "shortened": stored.shortened}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=changed)})
 
 

@@ -102,6 +102,7 @@ def open_study(name: str, where: str | None, folder: Path, space: SearchSpace, c
     sections = {"base": space.recipe({}), "space": space.file, "image": competition.image}
     asks = {key: section.model_dump(mode="json") for key, section in sections.items()}
     asks["competition"] = competition.task()
+    asks["competition"]["image"]["mirror"] = competition.image.mirror  # images seen otherwise: other candidates
     fingerprint = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # only once a study is opened, not on import

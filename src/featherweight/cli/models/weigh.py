@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     limits = {key: most for key, most in limits_asked.items() if most is not None}
     weights, faults = _weighed(names, arguments.competition)
-    aside = _states_of_training(weights, faults, {name for name in names if name not in arguments.what})
+    within = [one for one in weights if not weigh_table.over(one, limits)]
+    aside = _states_of_training(weights, within, faults, {name for name in names if name not in arguments.what})
     weights = [one for one in weights if one.name not in aside]
     faults = {name: fault for name, fault in faults.items() if name not in aside}
     if arguments.csv:
@@ -128,15 +129,15 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelS
 
 
 def _states_of_training(
-    weights: Sequence[ModelSize], faults: Mapping[str, str], found: Collection[str]
+    weights: Sequence[ModelSize], within: Sequence[ModelSize], faults: Mapping[str, str], found: Collection[str]
 ) -> Collection[str]:
     """Return those of the files found in folders that, beside a model, hold the state of a training, by their names:
-    they are no model, or one that is too small to be worth hiding.
+    they are no model, or one that is too small to be worth hiding, and `within` all limits.
     """
     from featherweight.budget.folders import STATES
     from featherweight.budget.roles import LEAST
 
-    small = {one.name for one in weights if one.parameters <= LEAST}
+    small = {one.name for one in within if one.parameters <= LEAST}
     states = {name for name in found if STATES.fullmatch(Path(name).name) and (name in faults or name in small)}
     with_model = {Path(one.name).parent for one in weights if one.name not in states}
     return {name for name in states if Path(name).parent in with_model}
@@ -152,13 +153,13 @@ def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize |
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    from featherweight.budget.folders import INDEX, SHARD
+    from featherweight.budget.folders import INDEX, shard
     from featherweight.errors import UserError
     from featherweight.runtime.cores import cores
     from featherweight.untrusted_files import free_memory
 
     files = [path for name in names if (path := Path(name)).is_file() and not name.endswith((INDEX, ".onnx"))]
-    whole = [path for path in files if not SHARD.fullmatch(path.name)]
+    whole = [path for path in files if not shard(path.name)]
     parts = 1
     if MANY <= len(names) == len(whole) and sys.platform.startswith("linux"):
         largest = max(path.stat().st_size for path in whole)
