@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from featherweight.models.shape import Shape
 
 MANY, MOST = 16, 8  # files for which processes are started, and of these at most
-LEAST = 2**30  # bytes of memory for a process, beside the file
+ROOM = 2**30  # bytes of memory for a process, beside the file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +154,6 @@ def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize |
     from concurrent.futures.process import BrokenProcessPool
 
     from featherweight.budget.folders import INDEX, shard
-    from featherweight.errors import UserError
     from featherweight.runtime.cores import cores
     from featherweight.untrusted_files import free_memory
 
@@ -163,7 +162,7 @@ def _mapped(names: Sequence[str]) -> Iterator[Callable[..., Iterable[ModelSize |
     parts = 1
     if MANY <= len(names) == len(whole) and sys.platform.startswith("linux"):
         largest = max(path.stat().st_size for path in whole)
-        parts = min(cores(), MOST, (free_memory() or 0) // (4 * largest + LEAST))
+        parts = min(cores(), MOST, (free_memory() or 0) // (4 * largest + ROOM))
     if parts < 2:
         yield map
         return
@@ -192,7 +191,6 @@ def _weighed_one(weigh: Callable[..., ModelSize], shape: Shape, is_default: bool
     """Return the count of a model, or why it cannot be counted."""
     import sys
 
-    from featherweight.errors import UserError
     from featherweight.untrusted_files import reason
 
     try:
