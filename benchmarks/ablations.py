@@ -2,8 +2,8 @@
 
     ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 12] [--seeds 0 1 2] [--only cutout sam]
 
-The base is the narrow fast net with random crops, mirroring if the competition allows it, and SGD. Each option changes
-one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so
+The base is the narrow fast net in float32 with random crops, mirroring if the competition allows it, and SGD. Each
+option changes one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so
 that the time is the same. Base and options are scored in the form that they ship, without test-time views, on the same
 held-out images: 2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new order of the
 images and a new subset, the same for the base and the options, so that the results are paired.
@@ -124,7 +124,6 @@ def options() -> list[Option]:
         Option("no average", "average", {"averages": [], "ship": "raw"}),
         Option("ema", "average", {"averages": [{"name": "ema", "decay": 0.99}], "ship": "ema"}),
         Option("swa", "average", {"averages": [{"name": "swa", "start": 0.75}], "ship": "swa"}),
-        Option("float32", "precision", {"train.precision": "fp32"}),
         Option("cosine", "schedule", {"schedule": "cosine"}),
         Option("stepped", "schedule", {"schedule": "stepped"}),
         Option("silu", "network", {"model.activation": "silu"}),
@@ -158,7 +157,7 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
     """Return the base recipe with the option's change."""
     batch = max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
     epochs = max(1, round(arguments.epochs * option.length))
-    words = ["model.widths=[32,128,128]", f"train.batch_size={batch}"]
+    words = ["model.widths=[32,128,128]", "train.precision=fp32", f"train.batch_size={batch}"]
     words += [f"optimizer.lr={batch * RATE:.6g}", f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
     words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
     words += [f"split.subset={images + HOLDOUT}"] if arguments.images else []

@@ -120,7 +120,7 @@ class Train(Section):
     decay_norms: Flag = Field(True, description="apply weight decay to norms and biases too")
     bias_rate: Positive = Field(1.0, description="factor on the learning rate of the norms' biases")
     precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
+        "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU where it is faster"
     )
     compile: Flag = Field(False, description="use torch.compile in training; starting takes a minute longer")
     evaluate_every: PositiveInt = Field(1, description="epochs from one evaluation on the holdout to the next")

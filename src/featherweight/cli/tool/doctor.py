@@ -98,11 +98,11 @@ def _device() -> Iterator[Check]:
     elif torch.backends.mps.is_available():
         yield Check("mps", "Apple's GPU, used only with --device mps; not tested")
     else:
-        from featherweight.runtime.device import has_native_bf16
+        from featherweight.runtime.device import has_fast_bf16
 
         able = torch.backends.cpu.get_cpu_capability()
-        if has_native_bf16(torch.device("cpu")):
-            able += ", with bf16 instructions, used by the fast nets and wrn16_4 (others: --set train.precision=native)"
+        if has_fast_bf16(torch.device("cpu")):
+            able += ", with fast bf16 instructions, used by the fast nets and wrn16_4 (others: --set train.precision=native)"
         yield Check("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
 
 
