@@ -2,8 +2,8 @@
 
     ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 12] [--seeds 0 1 2] [--only cutout sam]
 
-The base is the narrow fast net in float32 with random crops, mirroring if the competition allows it, and SGD. Each
-option changes one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so
+The base is what `auto` trains: the narrow fast net with random crops, mirroring if the competition allows it, and
+Muon, here in float32, so that all machines compute the same. Each option changes one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so
 that the time is the same. Base and options are scored in the form that they ship, without test-time views, on the same
 held-out images: 2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new order of the
 images and a new subset, the same for the base and the options, so that the results are paired.
@@ -35,7 +35,6 @@ from featherweight.console import hushed
 from featherweight.data.parts import divide
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
-from featherweight.planning.candidates import BATCHES
 from featherweight.runs.predictions import augmentations
 from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import derive
@@ -43,8 +42,7 @@ from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 HOLDOUT = 2000
-RATE = 0.375 / 256  # learning rate of SGD per image of a batch
-STEPS_PER_EPOCH = 60  # minimum for SGD, unless batches would be smaller than 32
+SMALL = {"train.batch_size": 64}
 CROP = {"name": "crop", "padding": 0.0625, "fill": "reflect"}
 BASE_AUGMENT = [CROP, "alternating_flip"]
 AUGMENTATIONS: dict[str, Any] = {
@@ -82,17 +80,13 @@ LOSSES: dict[str, Any] = {
     "bce": {"name": "bce", "label_smoothing": 0.2, "sum_classes": True},
     "logit_adjusted": {"name": "logit_adjusted", "label_smoothing": 0.2},
 }
-OPTIMIZERS: dict[str, Any] = {
+OPTIMIZERS: dict[str, Any] = {  # in batches of 64, which suit them better than Muon's
+    "sgd": {"name": "sgd", "lr": 0.0938, "momentum": 0.85, "weight_decay": 5e-4, "decoupled": True},
     "adamw": {"name": "adamw", "lr": 0.002, "weight_decay": 0.05},
     "nadam": {"name": "nadam", "lr": 0.002},
     "lion": {"name": "lion", "lr": 3e-4, "weight_decay": 0.1},
     "rmsprop": {"name": "rmsprop", "lr": 0.001},
     "adagrad": {"name": "adagrad", "lr": 0.01},
-}
-MUON: dict[str, Any] = {
-    "optimizer": load_recipe("fastnet94_muon", ["optimizer.lr=0.24"]).optimizer.model_dump(mode="json"),
-    "train.bias_rate": 27,
-    "train.batch_size": 256,
 }
 
 
@@ -113,16 +107,15 @@ def options() -> list[Option]:
     listed += [Option(name, "mixing", {"mix": [name]}) for name in ("mixup", "cutmix", "ricap")]
     listed += [Option(name, "loss", {"loss": loss}) for name, loss in LOSSES.items()]
     listed += [
-        Option(name, "optimizer", {"optimizer": optimizer, "train.bias_rate": 1})
+        Option(name, "optimizer", {"optimizer": optimizer, "train.bias_rate": 64 if name == "sgd" else 1, **SMALL})
         for name, optimizer in OPTIMIZERS.items()
     ]
     listed += [
-        Option("muon", "optimizer", MUON),
         Option("no bias rate", "optimizer", {"train.bias_rate": 1}),
         Option("sam", "optimizer", {"sam": {"rho": 0.05}}, 0.5),
         Option("asam", "optimizer", {"sam": {"rho": 0.5, "adaptive": True}}, 0.5),
         Option("no average", "average", {"averages": [], "ship": "raw"}),
-        Option("ema", "average", {"averages": [{"name": "ema", "decay": 0.99}], "ship": "ema"}),
+        Option("ema", "average", {"averages": [{"name": "ema", "decay": 0.95}], "ship": "ema"}),
         Option("swa", "average", {"averages": [{"name": "swa", "start": 0.75}], "ship": "swa"}),
         Option("cosine", "schedule", {"schedule": "cosine"}),
         Option("stepped", "schedule", {"schedule": "stepped"}),
@@ -155,14 +148,13 @@ class Cell:
 
 def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: int) -> Recipe:
     """Return the base recipe with the option's change."""
-    batch = max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
     epochs = max(1, round(arguments.epochs * option.length))
-    words = ["model.widths=[32,128,128]", "train.precision=fp32", f"train.batch_size={batch}"]
-    words += [f"optimizer.lr={batch * RATE:.6g}", f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
+    words = ["model.widths=[32,128,128]", "train.precision=fp32", "train.batch_size=256", "optimizer.lr=0.24"]
+    words += [f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
     words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
     words += [f"split.subset={images + HOLDOUT}"] if arguments.images else []
     words += [f"{key}={json.dumps(value)}" for key, value in option.changes.items()]
-    return load_recipe("fastnet94", words)
+    return load_recipe("fastnet94_muon", words)
 
 
 def train(recipe: Recipe, competition: Competition) -> tuple[int, int, int, float]:
@@ -246,7 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("competitions", nargs="+")
     parser.add_argument("--images", type=int, help="train on a subset of this many images")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=[option.name for option in options()])
     arguments = parser.parse_args()
