@@ -1,12 +1,13 @@
 """Measure the gain of each augmentation, mixing, loss, optimizer and averaging over a plain base: docs/ablations.md.
 
-    ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 12] [--seeds 0 1 2] [--only cutout sam]
+    ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 10] [--seeds 0 1 2] [--only cutout sam]
 
-The base is what `auto` trains: the narrow fast net with random crops, mirroring if the competition allows it, and
-Muon, here in float32, so that all machines compute the same. Each option changes one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so
-that the time is the same. Base and options are scored in the form that they ship, without test-time views, on the same
-held-out images: 2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new order of the
-images and a new subset, the same for the base and the options, so that the results are paired.
+The base is what `auto` trains from random weights: the narrow fast net with random crops, mirroring if the competition
+allows it, and Muon, here in float32, so that all machines compute the same. Each option changes one thing and trains
+for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so that the time is the
+same. Base and options are scored in the form that they ship, without test-time views, on the same held-out images:
+2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new order of the images and a new
+subset, the same for the base and the options, so that the results are paired.
 
 The gain is the mean over seeds. The standard deviation for its 95 % interval is pooled over all options of a data set,
 because three seeds are too few to estimate it. The benchmark is resumable: every training is a row of
@@ -78,10 +79,12 @@ LOSSES: dict[str, Any] = {
     "focal": {"name": "focal", "gamma": 2.0},
     "poly": {"name": "poly", "label_smoothing": 0.2},
     "bce": {"name": "bce", "label_smoothing": 0.2, "sum_classes": True},
+    "asymmetric": "asymmetric",
     "logit_adjusted": {"name": "logit_adjusted", "label_smoothing": 0.2},
 }
 OPTIMIZERS: dict[str, Any] = {  # in batches of 64, which suit them better than Muon's
     "sgd": {"name": "sgd", "lr": 0.0938, "momentum": 0.85, "weight_decay": 5e-4, "decoupled": True},
+    "adam": {"name": "adam", "lr": 0.002},
     "adamw": {"name": "adamw", "lr": 0.002, "weight_decay": 0.05},
     "nadam": {"name": "nadam", "lr": 0.002},
     "lion": {"name": "lion", "lr": 3e-4, "weight_decay": 0.1},
@@ -110,6 +113,7 @@ def options() -> list[Option]:
         Option(name, "optimizer", {"optimizer": optimizer, "train.bias_rate": 64 if name == "sgd" else 1, **SMALL})
         for name, optimizer in OPTIMIZERS.items()
     ]
+    listed += [Option(name, "sampling", {"sampling": name}) for name in ("weighted", "oversample")]
     listed += [
         Option("no bias rate", "optimizer", {"train.bias_rate": 1}),
         Option("sam", "optimizer", {"sam": {"rho": 0.05}}, 0.5),
@@ -118,6 +122,9 @@ def options() -> list[Option]:
         Option("ema", "average", {"averages": [{"name": "ema", "decay": 0.95}], "ship": "ema"}),
         Option("swa", "average", {"averages": [{"name": "swa", "start": 0.75}], "ship": "swa"}),
         Option("cosine", "schedule", {"schedule": "cosine"}),
+        Option("linear", "schedule", {"schedule": "linear"}),
+        Option("cyclic", "schedule", {"schedule": "cyclic"}),
+        Option("constant", "schedule", {"schedule": "constant"}),
         Option("stepped", "schedule", {"schedule": "stepped"}),
         Option("silu", "network", {"model.activation": "silu"}),
         Option("relu", "network", {"model.activation": "relu"}),

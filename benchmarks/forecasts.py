@@ -3,9 +3,9 @@
     ./run.sh bench forecasts 'RECIPE COMPETITION [KEY=VALUE ...]' ... [--threads 1]
 
 Each cell is trained by `./run.sh RECIPE --competition COMPETITION --set KEY=VALUE ... --no-report`. The forecast is the
-line "training takes about ...", from its steps and the time of a step; a training of less than a minute prints none, so
-it cannot be a cell. The time is that from this line to the line of the last epoch, evaluations included. The memory is
-the peak resident set size of the process, to its end. Resumable within a day. Writes a dated JSON to reports/bench/.
+line "training takes about ..."; a training of less than a minute prints none, so it cannot be a cell. The time is that
+from this line to the line of the last epoch, evaluations included. The memory is the peak resident set size of the
+process, to its end. Resumable within a day. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import Any
 
 import _record
 
-FORECAST = re.compile(
-    r"training takes about .* \(([\d,]+) steps at ([\d.,]+) (steps/s|s/step)\), ([\d.]+) GB of memory"
-)
+FORECAST = re.compile(r"training takes about ([\d.]+) (seconds|minutes|hours) \(.*\), ([\d.]+) GB of memory")
+SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
 LAST_EPOCH = re.compile(r" *epoch +(\d+)/\1 ")
 CLOSE_IN_TIME, CLOSE_IN_MEMORY = 0.15, 0.25
 
@@ -50,12 +49,11 @@ def measure(run: str, threads: int) -> list[dict[str, Any]]:
         sys.exit(f"{run}: {'the run failed' if status else 'too short, no forecast was printed'}")
     if ended < began:
         sys.exit(f"{run}: it stopped before its last epoch")
-    steps, rate = (float(number.replace(",", "")) for number in said[:2])
     return [
         {
-            "forecast_seconds": round(steps / rate if said[2] == "steps/s" else steps * rate, 1),
+            "forecast_seconds": round(float(said[0]) * SECONDS[said[1]], 1),
             "seconds": round(ended - began, 1),
-            "forecast_gb": float(said[3]),
+            "forecast_gb": float(said[2]),
             "gb": round(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 2),
         }
     ]

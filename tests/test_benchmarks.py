@@ -286,9 +286,9 @@ def run_gpu(words: list[str], more: Mapping[str, str] = {}) -> subprocess.Comple
 
 def test_the_forecast_of_a_run_is_read_as_it_is_printed():
     forecast = TimeForecast(4001, None)
-    assert forecast.line(1, 10.0, lambda: 5 * 10**6) == ""
-    found = forecasts.FORECAST.search(forecast.line(11, 30.0, lambda: 5 * 10**6))
+    assert forecast.line(1, 10.0, 9, lambda: 5 * 10**6) == ""
+    found = forecasts.FORECAST.search(forecast.line(11, 30.0, 9, lambda: 5 * 10**6))
     assert found
-    assert found.groups()[:3] == ("3,990", "2.0", "s/step")
+    assert found.groups()[:2] == ("2.2", "hours")
     assert forecasts.LAST_EPOCH.match("  epoch 12/12  loss 0.1")
     assert not forecasts.LAST_EPOCH.match("  epoch  2/12  loss 0.1")

@@ -15,6 +15,7 @@ from featherweight import console
         (0, "0 seconds"),
         (0.7, "1 second"),
         (42.4, "42 seconds"),
+        (100, "1.7 minutes"),
         (600, "10 minutes"),
         (39_600, "11.0 hours"),
         (260_000, "3.0 days"),

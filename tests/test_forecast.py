@@ -4,14 +4,15 @@ from featherweight.training.forecast import TimeForecast
 from featherweight.training.progressive import Progressive
 
 
-def lines(forecast: TimeForecast, seconds_of_a_step: float, steps: int = 8) -> list[str]:
-    return [forecast.line(step, step * seconds_of_a_step, lambda: 8_000_000) for step in range(1, steps + 1)]
+def lines(forecast: TimeForecast, seconds_of_a_step: float, steps: int = 8, evaluations: int = 1) -> list[str]:
+    times = [(step, step * seconds_of_a_step) for step in range(1, steps + 1)]
+    return [forecast.line(step, seconds, evaluations, lambda: 8_000_000) for step, seconds in times]
 
 
 def test_it_is_said_once_from_steps_after_the_first():
     said = lines(TimeForecast(1000, None), 2.0)
     assert [bool(line) for line in said] == [False, False, False, True, False, False, False, False]
-    assert said[3].startswith("  training takes about 33 minutes (996 steps at 2.0 s/step), ")
+    assert said[3].startswith("  training takes about 33 minutes (996 steps at 2.0 s/step, 1 evaluation), ")
     assert "16 MB of disk" in said[3]
     assert "auto" not in said[3]
 
@@ -35,3 +36,9 @@ def test_steps_on_images_that_grow_become_dearer():
     progressive = Progressive(scales=[0.5], until=[0.5])
     small = next(filter(None, lines(TimeForecast(1000, progressive), 2.0)))
     assert "about 83 minutes" in small  # half of the steps at the price measured, half at four times it
+
+
+def test_evaluations_of_the_holdout_are_counted():
+    forecast = TimeForecast(1000, None, evaluation=10.0)
+    line = next(filter(None, lines(forecast, 2.0, evaluations=99)))
+    assert "about 66 minutes (996 steps at 2.0 s/step, 99 evaluations)" in line  # 996 steps, and the time of 990 more

@@ -14,6 +14,7 @@ from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.models.shape import Shape
+from featherweight.runtime import device
 from featherweight.runtime.device import make_runtime
 from featherweight.training import checkpoint
 from featherweight.training.examples import Examples
@@ -154,11 +155,21 @@ def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
         make_runtime("cpu", "fp16")
 
 
-@pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16", None])
-def test_native_is_what_the_cpu_has_instructions_for(monkeypatch, able):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **({able: True} if able else {})})
-    assert make_runtime("cpu", "native").dtype is (torch.bfloat16 if able else None)
+@pytest.mark.parametrize(("gain", "dtype"), [(0.0, None), (0.5, None), (1.8, torch.bfloat16)])
+def test_native_is_bf16_only_where_the_cpu_is_faster_in_it(monkeypatch, gain, dtype):
+    monkeypatch.setattr(device, "bf16_gain", lambda: gain)
+    assert make_runtime("cpu", "native").dtype is dtype
+    assert make_runtime("cpu", "bf16").dtype is torch.bfloat16
     assert make_runtime("cpu", "auto").dtype is None
+
+
+def test_the_gain_of_bf16_is_a_measured_ratio_and_0_without_instructions(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert 0.001 < device.bf16_gain.__wrapped__() < 100
+    assert torch.get_num_threads() == threads
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert device.bf16_gain.__wrapped__() == 0
 
 
 def test_it_runs_outside_the_main_thread(tmp_path):

@@ -81,12 +81,12 @@ PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as text: 42 seconds, 12 minutes, 3.4 hours, 2.1 days."""
+    """Return a duration as text: 42 seconds, 1.6 minutes, 12 minutes, 3.4 hours, 2.1 days."""
     if seconds < 90:
         whole = round(max(seconds, 0))
         return count_of(whole, "second")
     if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} minutes"
+        return f"{seconds / 60:.2g} minutes"
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 

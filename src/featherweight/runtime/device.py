@@ -26,7 +26,7 @@ M = TypeVar("M", bound=nn.Module)
 MOST_THREADS = 1024  # more than this machine's cores, since a run may be continued on a smaller one
 USABLE = ("cpu", "cuda", "mps", "xpu")  # types of devices that hold values; torch has others for shapes only
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_GAIN = 1.2  # measured: 0.5 or 1.8 and more, so that the same machine never answers otherwise
+LEAST_GAIN = 1.2  # far from what was measured, 0.5 and 1.7, so that a machine always answers the same
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -139,22 +139,24 @@ def make_runtime(
     return Runtime(chosen, DTYPES[precision], processes)
 
 
-@functools.cache
 def has_fast_bf16(device: torch.device) -> bool:
-    """True if the device computes faster in bf16 than in fp32: it has instructions for it, and they are fast.
-
-    AVX-512's are twice as fast as fp32 on AMD's processors and half as fast on Intel's, whose fast ones are AMX's, which
-    virtual machines often lack. So a CPU's are timed, which takes 0.05 seconds.
-    """
+    """True if the device computes faster in bf16 than in fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    ask = getattr(torch.cpu, "get_capabilities", dict)  # missing in the oldest supported torch
-    able: dict[str, bool] = ask() if device.type == "cpu" else {}
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16")) and bf16_gain() > LEAST_GAIN
+    return device.type == "cpu" and bf16_gain() > LEAST_GAIN
 
 
+@functools.cache
 def bf16_gain() -> float:
-    """Return how many times as fast as in fp32 one thread of the CPU multiplies matrices in bf16."""
+    """Return how many times as fast as in fp32 one thread of the CPU multiplies matrices in bf16, in 0.05 seconds.
+
+    It is 0 without instructions for bf16. Those of AVX-512 are fast on AMD's processors and slow on Intel's, which have
+    AMX for it; but virtual machines often lack that.
+    """
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # missing in the oldest supported torch
+    able: dict[str, bool] = ask()
+    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+        return 0.0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}

@@ -6,30 +6,33 @@ import resource
 import sys
 from collections.abc import Callable
 
-from featherweight.console import duration, rate
+from featherweight.console import count_of, duration, rate
 from featherweight.training.progressive import Progressive
 
 TIMED_STEPS = 3  # after a first one that is not timed: it chooses kernels and fills caches
 MIN_SECONDS = 2.0  # that the timed steps take together, for a reliable estimate
 SOON = 60.0  # seconds: nothing is printed about a shorter training
 LONG = 3600.0  # seconds: of a longer training it is said how it could be shorter
+FORWARD = 1 / 3  # share of a step's time: the backward pass computes about twice as much
 
 
 class TimeForecast:
     """Times the first steps of a training of `total` steps and estimates the rest, once.
 
-    `shorter` is the command that plans a training of at most LONG seconds; it is named if this one takes longer.
+    `evaluation` is the time of an evaluation of the holdout, in steps. `shorter` is the command that plans a training
+    of at most LONG seconds; it is named if this one takes longer.
     """
 
-    def __init__(self, total: int, progressive: Progressive | None, shorter: str = "") -> None:
-        self.total, self.progressive, self.shorter = total, progressive, shorter
+    def __init__(self, total: int, progressive: Progressive | None, shorter: str = "", evaluation: float = 0.0) -> None:
+        self.total, self.progressive, self.shorter, self.evaluation = total, progressive, shorter, evaluation
         self.first: tuple[int, float] | None = None
         self.done_once = False
 
-    def line(self, step: int, seconds: float, checkpoint: Callable[[], int]) -> str:
+    def line(self, step: int, seconds: float, evaluations: int, checkpoint: Callable[[], int]) -> str:
         """Return the forecast as text, once it is due after `step` steps and `seconds` of training; else "".
 
-        `checkpoint` returns the size of a checkpoint in bytes; a new one is written beside the old one.
+        `evaluations` is how many of the holdout are left. `checkpoint` returns the size of a checkpoint in bytes; a new
+        one is written beside the old one.
         """
         if self.done_once:
             return ""
@@ -39,12 +42,12 @@ class TimeForecast:
         if done < TIMED_STEPS or spent < MIN_SECONDS:
             return ""
         self.done_once = True
-        left = spent / done * remaining_area(self.progressive, step, self.total)
+        left = spent / done * (remaining_area(self.progressive, step, self.total) + evaluations * self.evaluation)
         left /= self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
         if left < SOON:
             return ""
         more = f"; {self.shorter} plans one that takes less" if self.shorter and left > LONG else ""
-        steps = f"{self.total - step:,} steps at {rate(done / spent, 'steps')}"
+        steps = f"{self.total - step:,} steps at {rate(done / spent, 'steps')}, {count_of(evaluations, 'evaluation')}"
         room = (
             f"{peak_memory() / 1e9:.1f} GB of memory so far, {2 * checkpoint() / 1e6:,.0f} MB of disk for checkpoints"
         )

@@ -37,7 +37,7 @@ from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
-from featherweight.training.forecast import TimeForecast, remaining_area
+from featherweight.training.forecast import FORWARD, TimeForecast, remaining_area
 from featherweight.training.head import freeze_body, heads_of
 from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
@@ -115,7 +115,7 @@ class Trainer:
             self.losses_read_at = self.saved_at = self.timed_at = time.monotonic()
             self.epoch_began_at = 0
             self.shorten(deadline)
-            self.forecast = TimeForecast(self.length.total, self.recipe.progressive, shorter)
+            self.forecast = TimeForecast(self.length.total, self.recipe.progressive, shorter, self.evaluation_cost())
             while (epoch := len(state.history)) < self.length.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
@@ -265,7 +265,8 @@ class Trainer:
         """Once the first steps are timed, print the expected duration and memory, unless the training is short."""
         if self.forecast.done_once:
             return
-        line = self.forecast.line(self.state.step, self.state.seconds, lambda: self.state.nbytes)
+        step, total = self.state.step, self.length.total
+        line = self.forecast.line(step, self.state.seconds, self.evaluations(step, total), lambda: self.state.nbytes)
         if line:
             say(line)
 
@@ -296,9 +297,18 @@ class Trainer:
 
     def remaining(self, deadline: Deadline, step: int, total: int) -> float:
         """Return the cost of what follows after `step` steps of `total`, in units of one full-resolution step."""
-        each, every = self.steps_per_epoch, self.recipe.train.evaluate_every
-        looks = evaluations(step, -(-total // each), every, each) * deadline.evaluation / deadline.step
+        looks = self.evaluations(step, total) * deadline.evaluation / deadline.step
         return remaining_area(self.recipe.progressive, step, total) + looks
+
+    def evaluations(self, step: int, total: int) -> int:
+        """Return how many evaluations of the holdout follow after `step` steps of `total`."""
+        each = self.steps_per_epoch
+        return evaluations(step, -(-total // each), self.recipe.train.evaluate_every, each)
+
+    def evaluation_cost(self) -> float:
+        """Return the time of an evaluation of the holdout in full-resolution steps, estimated from the images."""
+        passes = 2 if self.recipe.sam is not None else 1  # of a step, forward and backward
+        return len(self.examples.holdout) / self.source.size * FORWARD / passes
 
     def refuse_nan(self) -> None:
         """Raise DivergedError if the loss of any step of this epoch is not a finite number."""
