@@ -6,7 +6,8 @@ import resource
 import sys
 from collections.abc import Callable
 
-from featherweight.console import count_of, duration, rate
+from featherweight.console import duration, rate
+from featherweight.errors import count_of
 from featherweight.training.progressive import Progressive
 
 TIMED_STEPS = 3  # after a first one that is not timed: it chooses kernels and fills caches
