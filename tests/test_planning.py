@@ -132,6 +132,20 @@ def test_a_part_of_an_epoch_is_forecast_below_a_whole_one_and_never_below_guessi
     assert all(1 - facts.chance <= one.low <= one.value <= one.high for one in reached)
 
 
+def test_a_part_of_an_epoch_is_forecast_like_a_whole_one_of_that_many_images():
+    known, facts = Curves(curves.table()), replace(TASK, images=60_000)
+    half = known.forecast(facts, 500_000, 0.5, 28)
+    assert half == known.forecast(replace(facts, images=30_000), 500_000, 1.0, 28)
+
+
+def test_in_the_same_time_more_images_are_not_forecast_to_do_harm():
+    """From a pilot of few images: 100,000 images are seen in all, 20 times each or not even once."""
+    facts = replace(TASK, images=5000)
+    known = Curves(curves.table()).and_pilots([MeasuredTraining("", 1700, 10, 28, 1, 500_000, 3, 1000, 0.4)])
+    few, many = (known.forecast(replace(facts, images=images), 500_000, 1e5 / images, 28) for images in (5e3, 3e5))
+    assert many.value > few.value - 0.02 > 0.6
+
+
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
     def cost(recipe):
         dear = recipe.model.name == "fastnet" and max(recipe.model.widths) > 128
