@@ -30,6 +30,7 @@ from featherweight.planning.pilots import MirrorDrop, Pilot, PilotContext, pilot
 from featherweight.planning.plan import (
     MARGIN,
     Findings,
+    Plan,
     _for_these_classes,
     _passes_after,
     make,
@@ -146,6 +147,44 @@ def test_in_the_same_time_more_images_are_not_forecast_to_do_harm():
     assert many.value > few.value - 0.02 > 0.6
 
 
+def test_of_many_images_a_small_part_of_an_epoch_is_enough():
+    candidate = next(from_scratch(TASK))
+    measured = [MeasuredCandidate(candidate, 500_000, Cost(0.6, 1e-5, 10**9))]
+    best = make(replace(TASK, images=200_000), DIGITS, measured, 60, MADE_UP, Findings()).best
+    assert 10_000 / 200_000 <= best.epochs < 0.25
+
+
+def test_views_that_take_longer_than_the_training_are_left_out():
+    candidate = next(from_scratch(TASK))
+    measured = [MeasuredCandidate(candidate, 500_000, Cost(0.1, 1e-3, 10**9))]
+
+    def best(predict, seconds=200):
+        return make(replace(TASK, predict=predict), DIGITS, measured, seconds, MADE_UP, Findings()).best
+
+    many, few = best(60_000), best(10_000)
+    assert (many.recipe.predict.views, len(few.recipe.predict.views)) == ([], 2)
+    assert many.epochs > 100
+    assert "test-time views: none" in "".join(Plan(TASK, 200, [many], []).lines())
+    most = best(1_000_000, 5000)  # the longest training fits in with them
+    assert (most.epochs, len(most.recipe.predict.views)) == (400, 2)
+
+
+def test_small_sizes_of_all_networks_come_before_large_ones_of_any():
+    """Else the widest network, at all sizes, would take the time for measuring the others."""
+    large = DIGITS.model_copy(update={"limit": DIGITS.limit.model_copy(update={"parameters": 12_000_000})})
+    facts = replace(TASK, side=200)
+    turns = [(one.name, one.size) for one in auto._in_turn(fine_tuned(facts), facts, large)]
+    sizes = [size for name, size in turns if "pretrained" not in name]
+    assert sizes == sorted(sizes)
+    assert turns[1] == ("fast net, narrow", 32)
+    assert ("fast net, filling the limit", 32) in turns
+
+
+def test_of_very_many_images_a_smaller_part_is_held_out():
+    assert auto._held_out(100_000) == []
+    assert load_recipe("fastnet94", auto._held_out(300_000)).split.holdout == 10_000
+
+
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
     def cost(recipe):
         dear = recipe.model.name == "fastnet" and max(recipe.model.widths) > 128
@@ -234,6 +273,25 @@ def test_how_boldly_to_fine_tune_follows_from_the_part_of_chance_that_a_probe_ge
     probe = replace(pilot(error, error, chance=chance), candidate=next(fine_tuned(TASK)), epochs=0)
     assert probe.is_unlike is bold
     assert not pilot(error, error, chance=chance).is_unlike  # of a network that starts from nothing
+
+
+def test_where_only_pretrained_weights_have_a_pilot_the_others_are_judged_by_the_lower_end_of_their_range():
+    """Flowers, after whose first pilot no time was left for a second: a network from nothing at 32 px was chosen."""
+    facts = replace(TASK, images=1800, classes=102, size=224, side=500, channels=3, pretrained=True)
+    tuned = replace(next(fine_tuned(facts)), fixed=())
+    probe = replace(pilot(0.3, 0.3, chance=0.98), candidate=tuned, epochs=0, parameters=3_500_000)
+    measured = [
+        MeasuredCandidate(next(from_scratch(facts)), 500_000, Cost(0.5, 1e-3, 10**9)),
+        MeasuredCandidate(tuned, 3_500_000, Cost(9.0, 1e-2, 10**9)),
+    ]
+    known = Curves(curves.table()).and_pilots([auto._row(probe, facts)])
+    words = []
+    made = make(facts, DIGITS, measured, 200, known, auto._findings([probe], facts, words))
+    assert made.options[1].forecast.low < made.best.forecast.value < made.options[1].forecast.value
+    assert made.best.candidate == replace(tuned, fixed=made.best.candidate.fixed)
+    assert words == ["without a pilot, networks from random weights are judged by the lower end of their range"]
+    both = [probe, pilot(0.9, 0.9, chance=0.98)]
+    assert not auto._findings(both, facts, []).scratch_unknown
 
 
 @pytest.mark.parametrize(("channels", "pilots", "mirror"), [(1, [], False), (3, [], True), (1, [(0.1, 0.1)], True)])
@@ -525,6 +583,13 @@ def test_images_too_few_to_judge_a_pilot_are_planned_for_without_one(folders):
     assert "be judged by 0: too few" in reason
 
 
+@pytest.mark.parametrize(
+    ("images", "seen", "epochs"), [(5000, 20_000, 4), (1000, 3000, 3), (1000, 9e4, 20), (200, 9e4, 20), (9000, 9e4, 3)]
+)
+def test_a_pilot_of_few_images_takes_steps_enough_to_learn_from_them(images, seen, epochs):
+    assert pilots._epochs(images, batch_size(images), seen) == epochs
+
+
 def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     asked = []
     monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
@@ -586,8 +651,13 @@ def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_
     listed.load(small)
     assert listed.bytes_of_a_run(small) == 3 * 40 * 32**2
     assert listed.seconds(small.image) == 0
+    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32 + 40 * packing_time.GROUPING)
+    listed.load(folders)  # as for a pilot, which looks for no copies
+    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.GROUPING)
+    assert ListedImages(folders).seconds_of_a_run(folders) == 0  # an earlier run has looked for them
+    monkeypatch.setattr(packing_time.image_groups, "MOST", 39)
+    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.COMPARING)
     assert ListedImages(folders).seconds(small.image) == 0
-    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32, rel=0.01)
 
 
 def test_images_kept_in_one_file_are_listed_and_their_reading_is_counted(tmp_path, monkeypatch):
@@ -772,6 +842,22 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     assert Cost(0.1, 1e-3, 10**9).at(16, 32) == Cost(0.025, 0.25e-3, 10**9)
     assert refused == ["WRN-16-4 at 32, 64, 96, 128 px: not measured, for lack of time"]
     assert "(by its time at 32 px)" in make(facts, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
+
+
+def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(monkeypatch):
+    now, asked = [1000.0], []
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+
+    def measure(recipe, seen, machine, patience):
+        asked.append((recipe.model.name, seen.image.size))
+        now[0] += 6
+        return Cost(6.0, 1e-3, 10**9)
+
+    monkeypatch.setattr(costs, "measure", measure)
+    clock = Clock(1000.0, 600, 1200.0)
+    measured = auto._measured(list(from_scratch(replace(TASK, side=64))), DIGITS, clock, Machine("cpu", 1), [])
+    assert {size for _, size in asked} == {32}  # at 64 px six steps would take 173 of the 120 seconds
+    assert [one.by_size for one in measured] == [None] * 4 + [32] * 4
 
 
 def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatch):

@@ -9,16 +9,16 @@ import itertools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from featherweight.config import Competition, Recipe, load_recipe
+from featherweight.config import Competition, Recipe, Split, load_recipe
 from featherweight.console import PLAIN_SECONDS, duration, say
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
-from featherweight.planning.candidates import Candidate, filling, fine_tuned, from_scratch
+from featherweight.planning.candidates import FAST, Candidate, filling, fine_tuned, from_scratch
 from featherweight.planning.costs import Machine, MeasuredCandidate
 from featherweight.planning.curves import Curves, MeasuredTraining, table
 from featherweight.planning.dataset_facts import DatasetFacts, describe
@@ -43,6 +43,7 @@ PLANNING = 1 / 3  # maximum share of the time for planning,
 LEAST_PLANNING = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
 MEASURING = 0.2  # maximum share of the time for measuring candidates
 PILOTING = 0.05  # share of the time for each pilot
+HELD_OUT = 10_000  # images at most: a score of so many is known to 1 %, and each look at more takes time from training
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     whole = minutes * 60 - STARTED
     start_server()
     listed = ListedImages(competition)
-    train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
+    held = _held_out(listed.labelled)
+    train, holdout, _ = listed.divided(load_recipe(FAST, held).split)
     facts = describe(competition, train, holdout, listed.data.predict)
     say(f"{duration(whole)} for {competition.title}: {facts}")
     wait_for_server()
@@ -83,9 +85,9 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
 
     refused: list[str] = []
     tuned = _available(fine_tuned(facts), refused) if facts.pretrained else ()
-    # Alternate between the kinds, the smallest first: if measuring takes long, both kinds are measured.
-    turns = itertools.zip_longest(tuned, itertools.chain(filling(facts, competition), from_scratch(facts)))
-    candidates = [candidate for turn in turns for candidate in turn if candidate]
+    candidates = [
+        replace(candidate, fixed=(*candidate.fixed, *held)) for candidate in _in_turn(tuned, facts, competition)
+    ]
     _refuse_if_nothing_can_be_trained(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
@@ -100,6 +102,20 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     measured = [_with_packing(one, listed) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
+
+
+def _held_out(labelled: int) -> list[str]:
+    """Return the setting of the holdout's size if the usual part of so many labelled images would be too many."""
+    return [f"split.holdout={HELD_OUT}"] if labelled * Split().holdout > HELD_OUT else []
+
+
+def _in_turn(tuned: Iterable[Candidate], facts: DatasetFacts, competition: Competition) -> Iterator[Candidate]:
+    """Yield candidates of both kinds alternately, small images first, so that of each kind the cheapest are measured
+    even if there is no time for more.
+    """
+    scratch = sorted((*from_scratch(facts), *filling(facts, competition)), key=lambda candidate: candidate.size)
+    for turn in itertools.zip_longest(tuned, scratch):
+        yield from filter(None, turn)
 
 
 def _hint(refused: Sequence[str]) -> str:
@@ -163,6 +179,10 @@ def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) ->
         # Grey images may be characters, which mirroring spoils; if they are not, mirroring gains little.
         mirror = False
         words.append("no pilot could show that these grey images may be mirrored, so nothing is mirrored")
+    kinds = {pilot.candidate.starts_published for pilot in pilots}
+    scratch_unknown = kinds == {True} and any(pilot.has_learned for pilot in pilots)
+    if scratch_unknown:
+        words.append("without a pilot, networks from random weights are judged by the lower end of their range")
     return Findings(
         mirror=mirror,
         unlike=any(pilot.is_unlike for pilot in pilots),
@@ -172,6 +192,7 @@ def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) ->
             default=PROBE_SECONDS_PER_ROW,
         ),
         at_chance=frozenset(pilot.candidate.starts_published for pilot in pilots if not pilot.has_learned),
+        scratch_unknown=scratch_unknown,
     )
 
 
@@ -210,8 +231,10 @@ def _measured(
         if candidate.starts_published not in took:  # at least one of each kind is tried
             untried = {one.starts_published for one in candidates} - took.keys()
             left = max(left, (clock.planned - began) / len(untried))
-        if left <= took.get(candidate.starts_published, 0.0):
-            if (estimated := _estimated(candidate, parameters, measured)) is not None:
+        estimated = _estimated(candidate, parameters, measured)
+        expected = costs.TAKEN * estimated.cost.step if estimated else 0.0
+        if left <= max(expected, took.get(candidate.starts_published, 0.0)):
+            if estimated is not None:
                 measured.append(estimated)
             else:
                 alike[LATE].append(candidate)

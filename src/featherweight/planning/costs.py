@@ -24,6 +24,7 @@ from featherweight.training.forecast import peak_memory
 BETWEEN_STEPS = 1.02  # an epoch takes this many times the time of its steps
 LARGER = 1.2  # times what its pixels say, a larger size: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128
 STEPS = 4  # timed steps, after a first one that selects kernels and fills caches
+TAKEN = STEPS + 2  # steps, in whose time a candidate is measured, predictions included
 PROPORTION = 4 / 3  # aspect ratio of photographs
 PATIENCE = 120.0  # seconds for one candidate; slower ones are useless for any plan
 

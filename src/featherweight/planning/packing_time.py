@@ -26,7 +26,8 @@ from featherweight.runtime.cores import cores
 SAMPLE, FEWEST = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
 SAMPLING = 1.0  # seconds after which the minimum is enough
 LABELLED = ("train", "valid")
-GROUPING = 3e-4  # seconds per labelled image to look for copies
+GROUPING = 3e-4  # seconds per labelled image to look for copies; only exact ones, among more than image_groups.MOST:
+COMPARING = 2e-5
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ListedImages:
         self._parts = {name: _part(source) for name, source in there.items() if source is not None}
         self._packed: dict[tuple[str, str], bool] = {}
         self._each: dict[str, float] = {}
+        self._loaded: set[str] = set()  # decoded by `load`, so no run has looked for copies among them yet
 
     @property
     def data(self) -> Data:
@@ -99,20 +101,25 @@ class ListedImages:
         declared_image = seen.declared_image
         if self._are_decoded_twice(seen):
             total += self.seconds(declared_image, LABELLED)
-        if all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts):
+        packed = all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts)
+        if packed and pack.decoding(declared_image) not in self._loaded:
             return total
-        return total + GROUPING * self._labelled()
+        return total + (GROUPING if self.labelled <= image_groups.MOST else COMPARING) * self.labelled
 
-    def _labelled(self) -> int:
+    @property
+    def labelled(self) -> int:
+        """The number of labelled images."""
         return sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
 
     def _are_decoded_twice(self, seen: Competition) -> bool:
         """True if a run decodes the labelled images as the competition's file says too, to look for related ones."""
         declared = seen.declared_image
-        return not pack.decode_alike(seen.image, declared) and image_groups.are_searched(self._labelled(), declared)
+        return not pack.decode_alike(seen.image, declared) and image_groups.are_searched(self.labelled, declared)
 
     def load(self, seen: Competition) -> None:
         """Decode what is not decoded yet, for later use."""
+        if not all(self._is_packed(name, seen.image) for name in self._parts):
+            self._loaded.add(pack.decoding(seen.image))
         seen.load()
         self._packed |= {(name, pack.decoding(seen.image)): True for name in self._parts}
 

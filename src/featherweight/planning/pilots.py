@@ -36,7 +36,8 @@ from featherweight.training.probe import rows_fitted
 if TYPE_CHECKING:
     import pandas as pd
 
-EPOCHS = 3
+EPOCHS = 3  # at least,
+STEPS = 60  # and as many as have these steps, if there is time: of a small set three epochs may have less than ten
 FEWEST = 64  # images; a score on fewer says nothing
 JUDGES = 1000  # maximum number of held-out images
 JUDGING = 1 / 3  # maximum share of a pilot's time for predicting them
@@ -137,17 +138,19 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     """
     candidate, cost, facts = measured.candidate, measured.cost, context.facts
     probing = candidate.starts_published
-    epochs = 0 if probing else EPOCHS
-    recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
+    recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else EPOCHS), "image.mirror=false"])
     most = min(len(context.judges), JUDGES)
     judges = min(most, int(JUDGING * seconds / (2 * cost.view)))
-    each = cost.view * PROBING if probing else epochs * cost.step / recipe.train.batch_size
-    images = min(len(context.train), int((seconds - 2 * judges * cost.view) / each))
+    each = cost.view * PROBING if probing else cost.step / recipe.train.batch_size
+    most_images = (seconds - 2 * judges * cost.view) / each  # seen in all
+    images = min(len(context.train), int(most_images / (1 if probing else EPOCHS)))
     if images < max(FEWEST, 2 * facts.classes) or judges < max(1, min(FEWEST, most)):
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
-    planned = recipe.train.batch_size
-    if candidate.recipe == FAST:  # of few images in large batches it would take too few steps to learn anything
-        recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), *batches(images), "image.mirror=false"])
+    planned, epochs = recipe.train.batch_size, 0
+    if not probing:  # of few images in large batches it would take too few steps to learn anything
+        own = [*batches(images), "image.mirror=false"] if candidate.recipe == FAST else ["image.mirror=false"]
+        epochs = _epochs(images, load_recipe(candidate.recipe, [*candidate.fixed, *own]).train.batch_size, most_images)
+        recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), *own])
     seen = context.listed.competition.seen_by(recipe)
     packing = context.listed.seconds(seen.image)
     if packing + seconds > ends - time.monotonic():
@@ -175,6 +178,12 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         slowdown,
         per_row,
     )
+
+
+def _epochs(images: int, batch: int, most: float) -> int:
+    """Return how many epochs a pilot trains on so many images, if it can see `most` in all."""
+    steps = max(1, images // batch)
+    return max(EPOCHS, min(-(-STEPS // steps), int(most / images)))
 
 
 def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
