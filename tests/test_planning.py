@@ -651,9 +651,9 @@ def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_
     listed.load(small)
     assert listed.bytes_of_a_run(small) == 3 * 40 * 32**2
     assert listed.seconds(small.image) == 0
-    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32 + 40 * packing_time.GROUPING)
+    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32 + 40 * packing_time.GROUPING_SMALL)
     listed.load(folders)  # as for a pilot, which looks for no copies
-    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.GROUPING)
+    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.GROUPING_SMALL)
     assert ListedImages(folders).seconds_of_a_run(folders) == 0  # an earlier run has looked for them
     monkeypatch.setattr(packing_time.image_groups, "MOST", 39)
     assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.COMPARING)

@@ -26,8 +26,9 @@ from featherweight.runtime.cores import cores
 SAMPLE, FEWEST = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
 SAMPLING = 1.0  # seconds after which the minimum is enough
 LABELLED = ("train", "valid")
-GROUPING = 3e-4  # seconds per labelled image to look for copies; only exact ones, among more than image_groups.MOST:
-COMPARING = 2e-5
+GROUPING = 3e-4  # seconds per labelled image to look for copies,
+SMALL, GROUPING_SMALL = 32, 1.2e-4  # per image up to this side in pixels (6e-5 of 28 px on an idle core),
+COMPARING = 2e-5  # and per image that is compared by its bytes only, of more than image_groups.MOST
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class ListedImages:
         packed = all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts)
         if packed and pack.decoding(declared_image) not in self._loaded:
             return total
-        return total + (GROUPING if self.labelled <= image_groups.MOST else COMPARING) * self.labelled
+        each = GROUPING_SMALL if declared_image.size <= SMALL else GROUPING
+        return total + (each if self.labelled <= image_groups.MOST else COMPARING) * self.labelled
 
     @property
     def labelled(self) -> int:
