@@ -564,7 +564,7 @@ def context() -> PilotContext:
     ("cost", "seconds", "left", "why"),
     [
         (Cost(1.0, 1.0, 10**9), 5.0, 60, "in 5 seconds it would train on .*: too few"),
-        (Cost(0.02, 1e-3, 10**9), 60.0, 0.2, "longer than planning may take"),
+        (Cost(0.1, 1e-3, 10**9), 60.0, 0.2, "it would take 6 seconds, and planning may take only 0 seconds more"),
     ],
 )
 def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):

@@ -152,9 +152,11 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         epochs = _epochs(images, load_recipe(candidate.recipe, [*candidate.fixed, *own]).train.batch_size, most_images)
         recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), *own])
     seen = context.listed.competition.seen_by(recipe)
-    packing = context.listed.seconds(seen.image)
-    if packing + seconds > ends - time.monotonic():
-        return f"decoding its images would take {duration(packing)}, longer than planning may take"
+    packing, left = context.listed.seconds(seen.image), ends - time.monotonic()
+    takes = packing + 2 * judges * cost.view + images * max(1, epochs) * each
+    if takes > left:
+        decoding = f", {duration(packing)} of these for decoding images" if packing >= 1 else ""
+        return f"it would take {duration(takes)}{decoding}, and planning may take only {duration(max(left, 0))} more"
     context.listed.load(seen)
     drawn = np.random.default_rng(0)
     shown = [_drawn(ids, count, drawn) for ids, count in ((context.train, images), (context.judges, judges))]
