@@ -57,9 +57,7 @@ AUGMENTATIONS: dict[str, Any] = {
         "vertical_flip",
         "rotate",
         "affine",
-        "perspective",
         "jitter",
-        "greyscale",
         "blur",
         "sharpness",
         "posterize",
@@ -77,7 +75,6 @@ AUGMENTATIONS: dict[str, Any] = {
 LOSSES: dict[str, Any] = {
     "no label smoothing": "cross_entropy",
     "focal": {"name": "focal", "gamma": 2.0},
-    "poly": {"name": "poly", "label_smoothing": 0.2},
     "bce": {"name": "bce", "label_smoothing": 0.2, "sum_classes": True},
     "asymmetric": "asymmetric",
     "logit_adjusted": {"name": "logit_adjusted", "label_smoothing": 0.2},
@@ -87,7 +84,6 @@ OPTIMIZERS: dict[str, Any] = {  # in batches of 64, which suit them better than 
     "adam": {"name": "adam", "lr": 0.002},
     "adamw": {"name": "adamw", "lr": 0.002, "weight_decay": 0.05},
     "nadam": {"name": "nadam", "lr": 0.002},
-    "lion": {"name": "lion", "lr": 3e-4, "weight_decay": 0.1},
     "rmsprop": {"name": "rmsprop", "lr": 0.001},
     "adagrad": {"name": "adagrad", "lr": 0.01},
 }
@@ -107,7 +103,7 @@ def options() -> list[Option]:
     """Return all options, the base first."""
     listed = [Option("base", "base", {})]
     listed += [Option(name, "augmentation", {"augment": augment}) for name, augment in AUGMENTATIONS.items()]
-    listed += [Option(name, "mixing", {"mix": [name]}) for name in ("mixup", "cutmix", "ricap")]
+    listed += [Option(name, "mixing", {"mix": [name]}) for name in ("mixup", "cutmix")]
     listed += [Option(name, "loss", {"loss": loss}) for name, loss in LOSSES.items()]
     listed += [
         Option(name, "optimizer", {"optimizer": optimizer, "train.bias_rate": 64 if name == "sgd" else 1, **SMALL})
@@ -160,6 +156,8 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
     words += [f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
     words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
     words += [f"split.subset={images + HOLDOUT}"] if arguments.images else []
+    if option.kind == "sampling":  # may make epochs longer
+        words.append(f"train.steps={epochs * (images // 256)}")
     words += [f"{key}={json.dumps(value)}" for key, value in option.changes.items()]
     return load_recipe("fastnet94_muon", words)
 
@@ -230,13 +228,16 @@ def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def table(by_dataset: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """Return the table of the docs page: one row per option, one column per data set."""
-    rows = [f"| kind | option | {' | '.join(by_dataset)} |", f"|---|---|{'---:|' * len(by_dataset)}"]
+    """Return the table of the docs page: one row per option, one column per data set, and the number of seeds."""
+    rows = [f"| kind | option | {' | '.join(by_dataset)} | seeds |", f"|---|---|{'---:|' * (len(by_dataset) + 1)}"]
+    bases = [f"{by_option['base']['gain']:.1f} %" for by_option in by_dataset.values()]
+    rows.append(f"| base | | {' | '.join(bases)} | |")
     for option in options()[1:]:
         cells = [by_option.get(option.name) for by_option in by_dataset.values()]
         if any(cells):
             shown = [f"{one['gain']:+.1f} ± {one['half']:.1f}" if one else "" for one in cells]
-            rows.append(f"| {option.kind} | {option.name} | {' | '.join(shown)} |")
+            seeds = min(one["seeds"] for one in cells if one)
+            rows.append(f"| {option.kind} | {option.name} | {' | '.join(shown)} | {seeds} |")
     return rows
 
 

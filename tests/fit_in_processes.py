@@ -37,7 +37,7 @@ CASES = {
     "plain": {},
     "everything": {
         "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3, "drop_connect": 0.2},
-        "mix": ["mixup", "cutmix", "ricap"],
+        "mix": ["mixup", "cutmix"],
         "sampling": {"name": "weighted", "power": 0.5},
         "loss": {"name": "focal", "weights": "effective"},
         "sam": {"rho": 0.02},

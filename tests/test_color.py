@@ -94,12 +94,6 @@ def test_blur_is_torchvisions(kernel):
     torch.testing.assert_close(color.gaussian_blur(pixels, sigma, kernel), expected, rtol=0, atol=1e-5)
 
 
-def test_greyscale_is_torchvisions():
-    pixels = images().float() / 255
-    done = color.greyscale(pixels, Draws(generator(0), 6, CPU), probability=1.0)
-    torch.testing.assert_close(done, TV.rgb_to_grayscale(pixels, 3), rtol=0, atol=1e-6)
-
-
 def test_jitter_is_torchvisions_in_this_order():
     pixels = images().float() / 255
     done = color.jitter(pixels, Draws(generator(1), 6, CPU), brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1)

@@ -129,7 +129,7 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
         assert torch.equal(theirs, ours)
 
 
-@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "ricap"])
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
 def test_what_is_saved_is_mixed_exactly_as_the_labels_are(mixing):
     """Teachers that predict the labels give exactly the mixed targets of the labels."""
     labels = torch.arange(12) % 4

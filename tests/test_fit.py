@@ -65,7 +65,7 @@ EVERYTHING = {
         "optimizer": {"name": "muon", "lr": 0.01},
         "train": {"accumulate": 2, "clip": 1.0, "decay_norms": False, "bias_rate": 8.0},
     },
-    "mixing": {"mix": ["mixup", "cutmix", "ricap"]},
+    "mixing": {"mix": ["mixup", "cutmix"]},
     "progressive": {"progressive": {"scales": [0.5, 0.75], "until": [0.4, 0.6]}},
     "plateau and warm-up": {"schedule": {"name": "plateau", "patience": 0}, "warmup": {"epochs": 1}},
     "early stopping, the best": {"early_stopping": {"patience": 3}, "averages": ["ema"], "ship": "ema"},

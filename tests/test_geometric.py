@@ -3,7 +3,7 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TV
 
-from featherweight.augment.geometric import affine, affine_matrix, perspective, perspective_matrix, rotate, warp
+from featherweight.augment.geometric import affine, affine_matrix, rotate, warp
 from featherweight.runtime.rng import Draws, generator
 
 BILINEAR = InterpolationMode.BILINEAR
@@ -42,18 +42,6 @@ def test_an_affine_map_is_torchvisions():
     close(ours, theirs)
 
 
-def test_a_perspective_is_torchvisions():
-    height, width = IMAGES.shape[-2:]
-    moved = torch.rand(5, 4, 2, generator=generator(1)) * 5 - 1
-    corners = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]])
-    ours = warp(IMAGES, perspective_matrix(moved, width, height), "zero")
-    theirs = [
-        TV.perspective(image, corners.tolist(), (corners + move).tolist(), BILINEAR)
-        for image, move in zip(IMAGES, moved, strict=True)
-    ]
-    close(ours, theirs)
-
-
 @pytest.mark.parametrize("fill", ["zero", "edge", "reflect"])
 def test_a_move_by_whole_pixels_fills_as_it_says(fill):
     ours = warp(IMAGES, affine_matrix(torch.zeros(5), right=2.0, down=-1.0), fill)
@@ -70,7 +58,6 @@ def test_a_move_by_whole_pixels_fills_as_it_says(fill):
     [
         (rotate, {"degrees": 30}),
         (affine, {"degrees": 10, "shear": 5}),
-        (perspective, {"probability": 1.0}),
     ],
 )
 def test_each_sample_draws_its_own(operation, keys):
@@ -90,8 +77,3 @@ def test_rotations_stay_within_their_range():
     angles = torch.atan2((mass * -rows).sum((1, 2)), (mass * columns).sum((1, 2))).rad2deg()
     assert -21 < angles.min() < -17
     assert 17 < angles.max() < 21
-
-
-def test_a_perspective_of_no_probability_is_the_image():
-    done = perspective(IMAGES, Draws(generator(0), 5, torch.device("cpu")), probability=0.0)
-    torch.testing.assert_close(done, IMAGES, rtol=0, atol=1e-5)

@@ -139,9 +139,9 @@ def test_the_other_kinds_of_submission_of_sets(name, home, shapes, command):
 
 
 def test_what_sets_do_not_take_is_refused_before_anything_is_read(home, shapes, command):
-    done = command("tiny", "--competition", "sets", "--set", "loss=poly")
+    done = command("tiny", "--competition", "sets", "--set", "loss=logit_adjusted")
     assert done.returncode == 2
-    assert "poly is for one class per image" in done.stderr
+    assert "logit_adjusted is for one class per image" in done.stderr
     assert not (home / "runs").exists()
 
 

@@ -39,11 +39,6 @@ def jitter(
     return images
 
 
-def greyscale(images: Tensor, draws: Draws, *, probability: Fraction = 0.1) -> Tensor:
-    """Replace an image by its luminance, with `probability`; it keeps its number of channels."""
-    return _some(images, grey(images).expand_as(images), draws, probability)
-
-
 def blur(
     images: Tensor,
     draws: Draws,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.runtime.rng import Draws
-from featherweight.schema import Fraction, HalfOpenFraction, NonNegative, Positive
+from featherweight.schema import HalfOpenFraction, NonNegative, Positive
 
 Fill = Literal["zero", "edge", "reflect"]
 PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
@@ -57,20 +57,6 @@ def affine(
             _signed(draws) * shear,
             _signed(draws) * shear,
         ),
-        fill,
-    )
-
-
-def perspective(
-    images: Tensor, draws: Draws, *, distortion: Fraction = 0.5, probability: Fraction = 0.5, fill: Fill = "zero"
-) -> Tensor:
-    """Change the perspective, with `probability`: corners move inwards by up to half of `distortion` times the side."""
-    height, width = images.shape[-2:]
-    moved = draws.uniform(4, 2) * (distortion / 2) * torch.where(draws.uniform(1, 1) < probability, 1.0, 0.0)
-    inwards = _constant([[1, 1], [-1, 1], [-1, -1], [1, -1]], images.device)
-    return warp(
-        images,
-        perspective_matrix(moved * inwards * _constant([width, height], images.device), width, height),
         fill,
     )
 
@@ -117,29 +103,6 @@ def affine_matrix(
     ]
     one = torch.ones_like(angle)
     return torch.stack([(row * one) for row in (*rows, 0 * one, 0 * one, one)], -1).view(-1, 3, 3)
-
-
-def perspective_matrix(moved: Tensor, width: int, height: int) -> Tensor:
-    """Return the matrices [B, 3, 3], for `warp`, that move the corners of images by `moved` [B, 4, 2] pixels (x, y).
-
-    The corners are in clockwise order from the top left. The projection of the square onto four points is in closed
-    form (Heckbert 1989), inverted by cross products.
-    """
-    half = _constant([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.device) * _constant(
-        [width / 2, height / 2], moved.device
-    )
-    p0, p1, p2, p3 = (half + moved).unbind(1)  # the images of (0, 0), (1, 0), (1, 1), (0, 1)
-    d1, d2, s = p1 - p2, p3 - p2, p0 - p1 + p2 - p3
-    cross = d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]
-    g = (s[:, 0] * d2[:, 1] - d2[:, 0] * s[:, 1]) / cross
-    h = (d1[:, 0] * s[:, 1] - s[:, 0] * d1[:, 1]) / cross
-    along, down = p1 - p0 + g[:, None] * p1, p3 - p0 + h[:, None] * p3
-    first, second = torch.stack([along, down, p0], -1).unbind(1)  # rows of the projection of the unit square
-    third = torch.stack([g, h, torch.ones_like(g)], -1)
-    columns = (torch.linalg.cross(second, third), torch.linalg.cross(third, first), torch.linalg.cross(first, second))
-    inverse = torch.stack(columns, -1)  # to the unit square, up to a factor that a projection does not feel
-    spread = _constant([[width, 0, -width / 2], [0, height, -height / 2], [0, 0, 1]], moved.device)
-    return spread @ inverse
 
 
 def _constant(values: Sequence[Any], device: torch.device) -> Tensor:

@@ -53,36 +53,6 @@ def cutmix(
     )
 
 
-def ricap(images: Tensor, targets: Tensor, draws: Draws, *, beta: Positive = 0.3) -> Mixed:
-    """Tile an image from random crops of four images (arXiv:1811.09030).
-
-    The point where they meet is drawn from Beta(beta, beta) along each axis.
-    """
-    size, width = images.shape[-2:]
-    batch = len(images)
-    split = (draws.beta(beta) * size).round().long(), (draws.beta(beta) * width).round().long()
-    rows = torch.arange(size, device=images.device)[None]
-    columns = torch.arange(width, device=images.device)[None]
-    low, right = rows >= split[0][:, None], columns >= split[1][:, None]  # [B, H] and [B, W]
-    pixels = images.permute(0, 2, 3, 1)
-    result, mixed = torch.zeros_like(pixels), torch.zeros_like(targets)
-    for quarter in range(4):
-        below, beside = divmod(quarter, 2)
-        source = _partners(draws) if quarter else torch.arange(batch, device=images.device)
-        tall = size - split[0] if below else split[0]
-        wide = width - split[1] if beside else split[1]
-        # A cut of tall x wide anywhere in the source: its corner goes to the quarter's corner.
-        top = (draws.uniform() * (size - tall + 1)).long() - (split[0] if below else 0)
-        left = (draws.uniform() * (width - wide + 1)).long() - (split[1] if beside else 0)
-        taken_rows = (rows + top[:, None]).clamp(0, size - 1)
-        taken_columns = (columns + left[:, None]).clamp(0, width - 1)
-        cut = pixels[source[:, None, None], taken_rows[:, :, None], taken_columns[:, None, :]]
-        where = (low if below else ~low)[:, :, None] & (right if beside else ~right)[:, None, :]
-        result = torch.where(where[..., None], cut, result)
-        mixed = mixed + targets[source] * (tall * wide / (size * width))[:, None]
-    return result.permute(0, 3, 1, 2), mixed
-
-
 def mix(
     images: Tensor,
     targets: Tensor,
@@ -121,5 +91,4 @@ def _inside(centre: Tensor, half: Tensor, length: int) -> Tensor:
 MIXINGS: dict[str, Callable[..., Mixed]] = {
     "mixup": mixup,
     "cutmix": cutmix,
-    "ricap": ricap,
 }

@@ -14,7 +14,6 @@ from featherweight.augment.color import (
     autocontrast,
     blur,
     equalize,
-    greyscale,
     jitter,
     noise,
     posterize,
@@ -22,7 +21,7 @@ from featherweight.augment.color import (
     solarize,
 )
 from featherweight.augment.crops_and_flips import alternating_flip, crop, flip, vertical_flip
-from featherweight.augment.geometric import affine, perspective, rotate
+from featherweight.augment.geometric import affine, rotate
 from featherweight.augment.occlusion import cutout, erasing
 from featherweight.augment.policies import auto_augment, rand_augment, trivial_augment
 from featherweight.augment.resized_crop import random_resized_crop
@@ -39,9 +38,7 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "vertical_flip": vertical_flip,
     "rotate": rotate,
     "affine": affine,
-    "perspective": perspective,
     "jitter": jitter,
-    "greyscale": greyscale,
     "blur": blur,
     "sharpness": sharpness,
     "posterize": posterize,

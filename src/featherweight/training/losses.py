@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.errors import UserError
-from featherweight.schema import Choice, Flag, HalfOpenFraction, NonNegative, Number
+from featherweight.schema import Choice, Flag, HalfOpenFraction, NonNegative
 
 TINY = 1e-12  # lower bound of bases of powers: with an exponent below 1 the slope is infinite at 0
 Weights = Literal["equal", "inverse", "root", "effective"]
@@ -98,14 +98,6 @@ def logit_adjusted(
     return F.cross_entropy(logits + tau * share.log(), targets, label_smoothing=label_smoothing)
 
 
-def poly(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, epsilon: Number = 1.0, label_smoothing: HalfOpenFraction = 0.0
-) -> Tensor:
-    """Poly-1: cross-entropy plus `epsilon` times (1 - p), p being the true class's probability (arXiv:2204.12511)."""
-    missed = 1 - (targets * logits.softmax(1)).sum(1)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing) + epsilon * missed.mean()
-
-
 def bce(
     logits: Tensor,
     targets: Tensor,
@@ -153,7 +145,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "focal": focal,
     "logit_adjusted": logit_adjusted,
-    "poly": poly,
     "bce": bce,
     "asymmetric": asymmetric,
 }

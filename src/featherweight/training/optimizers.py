@@ -190,21 +190,6 @@ def rmsprop(
     return torch.optim.RMSprop(parameters, lr, alpha, momentum=momentum, weight_decay=weight_decay)
 
 
-def lion(
-    parameters: Groups,
-    *,
-    lr: Positive = 1e-4,
-    beta1: HalfOpenFraction = 0.9,
-    beta2: HalfOpenFraction = 0.99,
-    weight_decay: NonNegative = 0.0,
-) -> torch.optim.Optimizer:
-    """Lion: the sign of an interpolated momentum (arXiv:2302.06675); use 1/10 of AdamW's rate, 10 times its decay."""
-    from timm.optim.lion import Lion  # brings torchvision, seconds to import
-
-    optimizer: torch.optim.Optimizer = Lion(parameters, lr, (beta1, beta2), weight_decay)
-    return optimizer
-
-
 def muon(
     parameters: Groups,
     *,
@@ -294,6 +279,5 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "nadam": nadam,
     "adagrad": adagrad,
     "rmsprop": rmsprop,
-    "lion": lion,
     "muon": muon,
 }
