@@ -19,8 +19,8 @@ from featherweight.config import Competition, load_competition, load_recipe
 from featherweight.data import pack_writer
 from featherweight.errors import UserError
 from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots
-from featherweight.planning.auto import Clock
 from featherweight.planning.candidates import batch_size, batches, filling, fine_tuned, from_scratch
+from featherweight.planning.clock import Clock
 from featherweight.planning.costs import Cost, Machine, MeasuredCandidate
 from featherweight.planning.curves import Curves, MeasuredTraining
 from featherweight.planning.dataset_facts import DatasetFacts, describe
@@ -32,11 +32,11 @@ from featherweight.planning.plan import (
     Findings,
     Plan,
     _for_these_classes,
-    _passes_after,
     make,
     parameters_within_limit,
 )
 from featherweight.planning.plan_file import write
+from featherweight.planning.timeline import passes_after
 from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.deadline import evaluations
 from featherweight.training.head import Head
@@ -425,8 +425,8 @@ def test_the_first_epoch_of_a_pilot_is_no_measure_of_its_steps():
 def test_what_a_run_does_after_its_training_is_planned():
     """The views, the features that a shift is judged by, and the report's own look at the holdout."""
     facts = replace(TASK, images=60_000, holdout=6000, predict=10_000)
-    assert _passes_after(facts, 6) == 6 * (6000 + 10_000) + 6000 + 3000 + 6000 + 500
-    assert _passes_after(replace(facts, predict=0), 6) == 6 * 6000 + 6000 + 500
+    assert passes_after(facts, 6) == 6 * (6000 + 10_000) + 6000 + 3000 + 6000 + 500
+    assert passes_after(replace(facts, predict=0), 6) == 6 * 6000 + 6000 + 500
 
 
 def test_the_features_of_a_probe_are_in_the_plans_memory_and_disk():
@@ -576,7 +576,7 @@ def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):
 def test_images_too_few_to_judge_a_pilot_are_planned_for_without_one(folders):
     listed = ListedImages(folders)
     train = listed.data.train.take(np.arange(4))
-    assert auto._for_pilots(listed, train) == (train.ids, [])
+    assert listed.for_pilots(train) == (train.ids, [])
     candidate, cost = next(from_scratch(TASK)), Cost(0.02, 1e-3, 10**9)
     unjudged = replace(context(), judges=[])
     reason = piloted(MeasuredCandidate(candidate, 493_224, cost), unjudged, 60.0, time.monotonic() + 100)

@@ -10,15 +10,15 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from featherweight.config import Competition, Recipe, Split, load_recipe
 from featherweight.console import PLAIN_SECONDS, duration, say
-from featherweight.data.pack import Data, LabelledPack
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
 from featherweight.planning.candidates import FAST, Candidate, filling, fine_tuned, from_scratch
+from featherweight.planning.clock import Clock
 from featherweight.planning.costs import Machine, MeasuredCandidate
 from featherweight.planning.curves import Curves, MeasuredTraining, table
 from featherweight.planning.dataset_facts import DatasetFacts, describe
@@ -28,12 +28,12 @@ from featherweight.planning.pilots import Pilot, PilotContext, piloted
 from featherweight.planning.plan import (
     MARGIN,
     PROBE_SECONDS_PER_ROW,
-    REST,
     Findings,
     Plan,
     make,
     parameters_within_limit,
 )
+from featherweight.planning.timeline import REST
 from featherweight.runtime.device import make_runtime
 
 OVER, LATE = "over the limit", "not measured, for lack of time"
@@ -44,25 +44,6 @@ LEAST_PLANNING = 30.0  # or these seconds if longer, from when images are listed
 MEASURING = 0.2  # maximum share of the time for measuring candidates
 PILOTING = 0.05  # share of the time for each pilot
 HELD_OUT = 10_000  # images at most: a score of so many is known to 1 %, and each look at more takes time from training
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The time budget.
-
-    Attributes:
-        began: the start, a reading of `time.monotonic`.
-        whole: seconds in all.
-        planned: when planning is to end, a reading of `time.monotonic`.
-    """
-
-    began: float
-    whole: float
-    planned: float
-
-    def left(self, share: float = 1.0) -> float:
-        """Return the seconds until this share of the whole has passed."""
-        return self.began + share * self.whole - time.monotonic()
 
 
 def plan(competition: Competition, minutes: float, began: float, machine: Machine) -> Plan:
@@ -95,7 +76,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
         raise UserError("\n  ".join([f"auto has no network that can be trained here{_hint(refused)}", *refused[:4]]))
     words: list[str] = []
     # Pilots are judged by training images: what is chosen by the holdout's would make its score too good.
-    context = PilotContext(facts, listed, *_for_pilots(listed, train), machine)
+    context = PilotContext(facts, listed, *listed.for_pilots(train), machine)
     pilots = _pilots(measured, context, clock, words)
     curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
     findings = _findings(pilots, facts, words)
@@ -124,17 +105,6 @@ def _hint(refused: Sequence[str]) -> str:
         return "; give it more time"
     over = bool(refused) and all(OVER in reason for reason in refused)
     return "; ./run.sh fill FAMILY finds networks within the limit" if over else ""
-
-
-def _for_pilots(listed: ListedImages, train: LabelledPack) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the ids of the training images that pilots learn from, and of those that judge them: none, if these
-    cannot be divided once more (few images, or few groups).
-    """
-    try:
-        shown, judges, _ = listed.divided(load_recipe("fastnet94").split, Data(train, None))
-    except UserError:
-        return train.ids, []
-    return shown.ids, judges.ids
 
 
 def _refuse_if_nothing_can_be_trained(

@@ -71,6 +71,16 @@ class ListedImages:
         known = image_groups.by_names(data.labelled, declared(self.competition, data.train))
         return divide_knowing(wanted, self.competition, data, known if wanted.grouped else None)
 
+    def for_pilots(self, train: LabelledPack) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the ids of the training images that pilots learn from, and of those that judge them: none, if these
+        cannot be divided once more (few images, or few groups).
+        """
+        try:
+            shown, judges, _ = self.divided(Split(), Data(train, None))
+        except UserError:
+            return train.ids, []
+        return shown.ids, judges.ids
+
     def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "predict")) -> float:
         """Return the seconds to decode these parts; what is decoded already takes none."""
         left = self._left(image, parts)

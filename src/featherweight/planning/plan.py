@@ -16,13 +16,14 @@ from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
-from featherweight.evaluation import tta, unlabelled
+from featherweight.evaluation import tta
 from featherweight.inspection import checks
 from featherweight.planning.candidates import BOLD, Candidate
 from featherweight.planning.costs import BETWEEN_STEPS, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.packing_time import GROUPING
+from featherweight.planning.timeline import REST, Timeline, epochs_within, passes_after
 from featherweight.runs import predictions
 from featherweight.schema import Choice
 from featherweight.training.deadline import Deadline, evaluations
@@ -31,11 +32,9 @@ from featherweight.training.probe import rows_fitted
 
 MARGIN = 0.98  # of the time is planned; on a machine that becomes slower, the training is shortened (`Deadline`)
 PROBE_SECONDS_PER_ROW = 1.5e-4  # used if no pilot has measured it
-FEW = 10  # epochs; if fewer fit, the last one may be cut
 UNUSED = 0.2  # of the time: if a plan leaves more than this, it says so
 SHORTEST = 0.25  # epochs of a network from scratch; in fewer it hardly sees the classes,
 ENOUGH = 10_000  # except if these are so many images: after them a fast net is right on 86 % of Fashion-MNIST
-REST = 12.0  # seconds for the start, the CSV and the report
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,6 @@ class Findings:
     probe_seconds_per_row: float = PROBE_SECONDS_PER_ROW
     at_chance: frozenset[bool] = frozenset()
     scratch_unknown: bool = False
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """The seconds of a run, by purpose."""
-
-    packing: float
-    training: float
-    views: float
-    rest: float = REST
-
-    @property
-    def total(self) -> float:
-        """The sum, in seconds."""
-        return self.packing + self.training + self.views + self.rest
-
-    def __str__(self) -> str:
-        parts = {"packing": self.packing, "training": self.training, "views": self.views, "the rest": self.rest}
-        return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
 
 
 @dataclass(frozen=True)
@@ -249,7 +229,7 @@ def _option(
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
     looking = facts.holdout * cost.view * slowdown
-    views = _passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
+    views = passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
     images = facts.images + facts.holdout + facts.predict
     rest = REST + (GROUPING * images if images <= checks.NEAR else 0.0)  # the report looks for near copies
     probing, features = 0.0, 0
@@ -262,7 +242,7 @@ def _option(
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * BETWEEN_STEPS
     left = seconds * MARGIN - measured.packing - views - probing - rest
-    epochs = min(_epochs_within(left, epoch, steps, looking), float(candidate.longest))
+    epochs = min(epochs_within(left, epoch, steps, looking), float(candidate.longest))
     if candidate.starts_published and 0 <= epochs < 1:
         epochs = 0.0  # shorter fine-tuning was not measured: only a probe, if the recipe has one
     least = min(SHORTEST, ENOUGH / facts.images)
@@ -290,27 +270,6 @@ def _option(
         measured.packed + features + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )
-
-
-def _passes_after(facts: DatasetFacts, views: int) -> int:
-    """Return how many images the network sees after its training: in `views` test-time views those that are held out or
-    predicted, and once those that a shift is looked for in, those of the report, and a sample of the training images.
-    """
-    shift = facts.holdout + min(facts.predict, unlabelled.MOST) if facts.predict else 0
-    return views * (facts.holdout + facts.predict) + shift + facts.holdout + min(facts.images, predictions.SOME)
-
-
-def _epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> float:
-    """Return how many epochs, of `epoch` seconds and `steps` steps each, fit into `seconds`; below 0 if none does.
-
-    If fewer than FEW fit, the last one may be cut after any step. Each epoch, cut or whole, is followed by an
-    evaluation of `looking` seconds, but there are at most ten (see `Candidate.settings`).
-    """
-    whole = math.floor((seconds - FEW * looking) / epoch)
-    if whole >= FEW:
-        return float(whole)
-    fitting = ((begun, math.floor((seconds - begun * looking) / epoch * steps) / steps) for begun in range(1, FEW + 1))
-    return max(min(begun, epochs) for begun, epochs in fitting)
 
 
 def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool) -> ScoreForecast:

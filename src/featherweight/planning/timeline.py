@@ -1,0 +1,54 @@
+"""What a run's time is spent on, and how many epochs are left for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from featherweight.console import duration
+from featherweight.evaluation import unlabelled
+from featherweight.planning.dataset_facts import DatasetFacts
+from featherweight.runs import predictions
+
+FEW = 10  # epochs; if fewer fit, the last one may be cut
+REST = 12.0  # seconds for the start, the CSV and the report
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The seconds of a run, by purpose."""
+
+    packing: float
+    training: float
+    views: float
+    rest: float = REST
+
+    @property
+    def total(self) -> float:
+        """The sum, in seconds."""
+        return self.packing + self.training + self.views + self.rest
+
+    def __str__(self) -> str:
+        parts = {"packing": self.packing, "training": self.training, "views": self.views, "the rest": self.rest}
+        return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
+
+
+def passes_after(facts: DatasetFacts, views: int) -> int:
+    """Return how many images the network sees after its training: in `views` test-time views those that are held out or
+    predicted, and once those that a shift is looked for in, those of the report, and a sample of the training images.
+    """
+    shift = facts.holdout + min(facts.predict, unlabelled.MOST) if facts.predict else 0
+    return views * (facts.holdout + facts.predict) + shift + facts.holdout + min(facts.images, predictions.SOME)
+
+
+def epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> float:
+    """Return how many epochs, of `epoch` seconds and `steps` steps each, fit into `seconds`; below 0 if none does.
+
+    If fewer than FEW fit, the last one may be cut after any step. Each epoch, cut or whole, is followed by an
+    evaluation of `looking` seconds, but there are at most ten (see `Candidate.settings`).
+    """
+    whole = math.floor((seconds - FEW * looking) / epoch)
+    if whole >= FEW:
+        return float(whole)
+    fitting = ((begun, math.floor((seconds - begun * looking) / epoch * steps) / steps) for begun in range(1, FEW + 1))
+    return max(min(begun, epochs) for begun, epochs in fitting)
