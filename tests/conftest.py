@@ -22,8 +22,9 @@ import forked
 from featherweight.kaggle import client as kaggle_client
 from kaggle_server import TOKEN, FakeKaggle
 
-settings.register_profile("here", deadline=None)  # pauses of a busy machine are no failures
-settings.load_profile("here")
+# No deadline: pauses of a busy machine are no failures.
+settings.register_profile("some", deadline=None, max_examples=25)
+settings.register_profile("all", deadline=None, max_examples=100)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore it too
@@ -44,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all", action="store_true", help="also slow tests, and every case of tests that run some of theirs"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test is imported, say how many examples of a property are drawn: with `--all` four times as many."""
+    settings.load_profile("all" if config.option.all else "some")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -149,7 +149,7 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
     ),
     "models wrn": (["models", "wrn"], "next: ./run.sh check RECIPE --set model.KEY=VALUE"),
     "fill": (
-        ["fill", "cifar_resnet", "--count", "1"],
+        ["fill", "fastnet", "--count", "1"],
         "next: paste a line into a recipe, or add --write NAME to store the first as a recipe",
     ),
     "draw": (["draw", "tiny"], "next: ./run.sh check tiny --competition digits"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from featherweight import config
+from featherweight import config, submission
 from featherweight.cli import main
 
 RANDOM = np.random.default_rng(0)
@@ -206,8 +206,14 @@ LAYOUTS = {
 }
 
 
+def sample_of(home, competition):
+    """Return the rows of the sample submission."""
+    with (home / "data" / competition.submission.sample).open() as stream:
+        return list(csv.reader(stream))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_init_then_train_predict_and_check(home, layout, capsys):
+def test_init_tells_what_a_layout_is(home, layout, capsys):
     kind, wanted, tested = LAYOUTS[layout]
     layout(home / "data" / "mine")
     assert main.main(["init", "data/mine"]) == 0, capsys.readouterr().err
@@ -219,7 +225,22 @@ def test_init_then_train_predict_and_check(home, layout, capsys):
     assert {key: said[key] for key in wanted if key != "metric"} == {k: v for k, v in wanted.items() if k != "metric"}
     assert competition.metric.name == wanted.get("metric", "accuracy")
     assert told.endswith("next: ./run.sh auto --competition mine --minutes 20\n")
+    data = competition.load()
+    assert len(data.train) in (24, 30)
+    assert (len(data.predict.ids) if data.predict else 0) == tested
+    if competition.submission.sample:
+        form = submission.form(competition, data.predict.ids)
+        assert form.ids == [line[0] for line in sample_of(home, competition)[1:]]
+        assert sorted(form.images) == sorted(data.predict.ids)
 
+
+@pytest.mark.some(2)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_init_then_train_predict_and_check(home, layout, capsys):
+    tested = LAYOUTS[layout][-1]
+    layout(home / "data" / "mine")
+    assert main.main(["init", "data/mine"]) == 0, capsys.readouterr().err
+    competition = config.load_competition("mine")
     settings = [
         "--set",
         "train.epochs=1",
@@ -241,8 +262,7 @@ def test_init_then_train_predict_and_check(home, layout, capsys):
             lines = list(csv.reader(stream))
         assert len(lines) == tested + 1
         if competition.submission.sample:
-            with (home / "data" / competition.submission.sample).open() as stream:
-                sample = list(csv.reader(stream))
+            sample = sample_of(home, competition)
             assert lines[0] == sample[0]
             assert [line[0] for line in lines] == [line[0] for line in sample]
 

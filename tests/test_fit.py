@@ -1,5 +1,6 @@
 """Whole runs with the options that have their own state: what ships, when they stop, and that they resume."""
 
+import functools
 import hashlib
 import math
 
@@ -73,10 +74,17 @@ EVERYTHING = {
 }
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Return a function that trains with some options of EVERYTHING, or with none, each once."""
+    folder = tmp_path_factory.mktemp("whole")
+    return functools.cache(lambda name: train(folder / str(name), metric=BALANCED, **EVERYTHING.get(name, {})))
+
+
 @pytest.mark.some(2)
 @pytest.mark.parametrize("options", EVERYTHING)
-def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options):
-    history, whole = train(tmp_path / "whole", metric=BALANCED, **EVERYTHING[options])
+def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options, uninterrupted):
+    history, whole = uninterrupted(options)
     real, steps = Trainer.step_on, 0
     for stop_at in (4, 9):  # in the first epoch, then again in the second
 
@@ -96,15 +104,14 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, optio
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), history.drop(columns="seconds"), check_exact=True)
 
 
-def test_each_option_is_felt(tmp_path):
+def test_each_option_is_felt(uninterrupted):
     felt = [name for name in EVERYTHING if "early" not in name]  # whose best may well be the last
-    hashes = {name: train(tmp_path / name, **EVERYTHING[name])[1] for name in felt}
-    hashes["none"] = train(tmp_path / "none")[1]
+    hashes = {name: uninterrupted(name)[1] for name in (*felt, None)}
     assert len(set(hashes.values())) == len(hashes)
 
 
-def test_an_average_that_does_not_ship_changes_nothing(tmp_path):
-    plain = train(tmp_path / "plain")[1]
+def test_an_average_that_does_not_ship_changes_nothing(tmp_path, uninterrupted):
+    _, plain = uninterrupted(None)
     assert train(tmp_path / "raw", averages=["ema", "swa"], ship="raw")[1] == plain
 
 
@@ -251,6 +258,7 @@ def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
         assert scores == pytest.approx(history["holdout_loss"].tolist(), rel=1e-3)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if "one" in metric.targets])
 def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypatch):
     """Over all images of an epoch, as predicted in each step; metrics of probabilities only on the holdout."""

@@ -1,7 +1,7 @@
 # ruff: noqa: E501, PT017 - an example of files is a line; what is refused is asked for its words
 """Readers with damaged files: each returns valid data or raises one UserError, and leaves no files behind.
 
-2,000 examples in all; `./run.sh bench fuzz --examples 20000` tests each property with that many.
+2,000 examples with `--all`, else 500; `./run.sh bench fuzz --examples 20000` tests each property with that many.
 """
 
 import io
@@ -30,9 +30,10 @@ EDGES = st.sampled_from(
 )
 
 
-def fuzz(examples):
+def fuzz(share):
+    """Draw this many times the examples that other properties have."""
     return settings(
-        max_examples=EXAMPLES or examples,
+        max_examples=EXAMPLES or int(share * settings.default.max_examples),
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
@@ -102,7 +103,7 @@ PICKLES = [pickle.dumps({"data": DATA, "labels": [0, 1, 2]}, protocol) for proto
 IDX = [bytes([0, 0, 8, 3]) + struct.pack(">3I", 3, 4, 4) + bytes(48)]
 
 
-@fuzz(350)
+@fuzz(3.5)
 @given(damaged(PICTURES))
 def test_a_picture_or_a_refusal(content):
     try:
@@ -114,7 +115,7 @@ def test_a_picture_or_a_refusal(content):
     assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
 
 
-@fuzz(350)
+@fuzz(3.5)
 @given(damaged(TABLES))
 def test_a_table_or_a_refusal(tmp_path, content):
     path = tmp_path / "x.csv"
@@ -128,7 +129,7 @@ def test_a_table_or_a_refusal(tmp_path, content):
     assert all(len(row) == len(table.header) for row in table.rows)
 
 
-@fuzz(250)
+@fuzz(2.5)
 @given(st.sampled_from(sorted(ARCHIVES)).flatmap(lambda kind: st.tuples(st.just(kind), damaged(ARCHIVES[kind]))))
 def test_an_archive_whole_or_nothing(tmp_path_factory, case):
     kind, content = case
@@ -143,7 +144,7 @@ def test_an_archive_whole_or_nothing(tmp_path_factory, case):
     assert sorted(path.name for path in folder.iterdir()) == ["out", f"x{kind}"]
 
 
-@fuzz(300)
+@fuzz(3)
 @given(st.sampled_from(sorted(ARRAYS)).flatmap(lambda kind: st.tuples(st.just(kind), damaged(ARRAYS[kind]))))
 def test_an_array_or_a_refusal(tmp_path, case):
     kind, content = case
@@ -156,7 +157,7 @@ def test_an_array_or_a_refusal(tmp_path, case):
         assert str(error).startswith(str(path))
 
 
-@fuzz(150)
+@fuzz(1.5)
 @given(damaged(PICKLES))
 def test_a_pickle_or_a_refusal(tmp_path, content):
     path = tmp_path / "x.pkl"
@@ -167,7 +168,7 @@ def test_a_pickle_or_a_refusal(tmp_path, content):
         assert str(error).startswith(str(path))
 
 
-@fuzz(100)
+@fuzz(1)
 @given(damaged(IDX))
 def test_an_idx_file_or_a_refusal(tmp_path, content):
     path = tmp_path / "x-ubyte"
@@ -182,7 +183,7 @@ WORDS = st.sampled_from(["&a", "*a", "<<:", "!!set", "!x", "{", "}", "[", "]", "
 KEYS = st.sampled_from(["model", "model.name", "model.width", "train.epochs", "optimizer", "augment.0", "mix", "predict.views", "split.holdout", "seed", "growth", "x.y", "a..b"])  # fmt: skip
 
 
-@fuzz(400)
+@fuzz(4)
 @given(
     KEYS,
     st.lists(WORDS, max_size=8).map("".join) | st.text(max_size=12) | st.integers().map(str) | st.floats().map(str),
@@ -194,7 +195,7 @@ def test_an_override_makes_a_recipe_or_a_refusal(key, value):
         assert str(error)
 
 
-@fuzz(100)
+@fuzz(1)
 @given(damaged([b"model: {name: wrn, depth: 16}\nlist: [&a 1, *a]\nmore:\n  - x: 'y'\n  - |\n    z\n"]))
 def test_any_yaml_or_a_refusal(tmp_path, content):
     path = tmp_path / "x.yaml"

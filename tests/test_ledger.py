@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -148,13 +146,13 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rows_and_no_lock(workspace):
     program = "from featherweight.runs import ledger; import itertools\n"
     program += "for n in itertools.count(): ledger.record(dict(date=str(n), run='a' * 2000, seed=n))"
     for pause in (0.05, 0.11, 0.17):
-        writer = subprocess.Popen([sys.executable, "-c", program], env=os.environ)
+        writer = forked.begin(["-c", program])
         rows = len(ledger.read())
         while len(ledger.read()) <= rows and writer.poll() is None:
             time.sleep(0.01)
         time.sleep(pause)
         writer.send_signal(signal.SIGKILL)
-        writer.wait()
+        writer.communicate()
         assert len(ledger.read()) > rows
         ledger.path().unlink()
     ledger.record(row("after"))

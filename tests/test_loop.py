@@ -51,6 +51,12 @@ def train(folder, **changes):
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Train once without a change or a stop; return the curve and the hash of the weights."""
+    return train(tmp_path_factory.mktemp("whole") / "run")
+
+
 def test_it_learns(tmp_path):
     history, _ = train(tmp_path / "run", train={"epochs": 6, "batch_size": 16}, augment=[])
     assert history["holdout_accuracy"].iloc[-1] == 1
@@ -58,14 +64,14 @@ def test_it_learns(tmp_path):
     assert history["step"].tolist() == [6, 12, 18, 24, 30, 36]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
-    hashes = [train(tmp_path / f"run{i}", seed=seed)[1] for i, seed in enumerate((0, 0, 1))]
-    assert hashes[0] == hashes[1] != hashes[2]
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, uninterrupted):
+    same, other = (train(tmp_path / f"run{seed}", seed=seed)[1] for seed in (0, 1))
+    assert same == uninterrupted[1] != other
 
 
-def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch):
+def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch, uninterrupted):
     """No later step could notice the stop."""
-    _, whole = train(tmp_path / "whole")
+    _, whole = uninterrupted
     epoch_row = Trainer.epoch_row
 
     def interrupted(self):
@@ -81,9 +87,9 @@ def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stop_at", [1, 6, 11, 18])
-def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at):
+def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at, uninterrupted):
     """In the middle of an epoch, at its last step before the evaluation, and after the very last step."""
-    curve, whole = train(tmp_path / "whole")
+    curve, whole = uninterrupted
     real, steps = Trainer.step_on, 0
 
     def step(*arguments):
@@ -116,8 +122,8 @@ def test_a_compiled_run_saves_plain_names_and_goes_on_to_the_same_bytes(tmp_path
     assert train(tmp_path / "cut", train=said, averages=["ema"], ship="ema")[1] == whole
 
 
-def test_how_often_it_saves_and_evaluates_changes_nothing(tmp_path):
-    often = train(tmp_path / "often")[1]
+def test_how_often_it_saves_and_evaluates_changes_nothing(tmp_path, uninterrupted):
+    _, often = uninterrupted
     seldom = train(
         tmp_path / "seldom", train={"epochs": 3, "batch_size": 16, "checkpoint_seconds": 999, "evaluate_every": 2}
     )

@@ -295,7 +295,7 @@ def test_there_are_enough_of_them():
 
 # ------------------------------------------------------------------------------------------------------------- noise
 
-NOISE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NOISE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @NOISE

@@ -503,12 +503,17 @@ def test_a_cost_is_measured_in_a_process_of_its_own():
     assert cost.memory > 50e6
 
 
-def test_the_command_plans_and_stores_a_recipe(command, home):
-    done = command("auto", "--minutes", "2", "--plan", "--threads", "1")
-    assert done.returncode == 0, done.stderr
-    assert "the plan: " in done.stdout
+def test_the_command_plans_and_stores_a_recipe(home, monkeypatch, capsys):
+    """Only one candidate is measured, and its pilot has two seconds."""
+    from featherweight.cli.main import main
+
+    monkeypatch.setattr(auto, "MEASURING", 0.0)
+    monkeypatch.setattr(auto, "PILOTING", 0.02)
+    assert main(["auto", "--minutes", "2", "--plan", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "the plan: " in said
     assert (home / "plans" / "digits" / "auto2m.yaml").is_file()
-    assert done.stdout.splitlines()[-1].startswith("next: ./run.sh ")
+    assert said.splitlines()[-1].startswith("next: ./run.sh ")
 
 
 @pytest.mark.parametrize(

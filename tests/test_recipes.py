@@ -135,7 +135,7 @@ def test_all_other_recipes_can_be_weighed():
     }
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", distinct())
 def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path, measured_once):
     """Four images of 8 px: all weights change that are not frozen, and saved weights give the same probabilities.

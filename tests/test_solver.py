@@ -73,8 +73,13 @@ def test_densenet(blocks, growth, initial, images):
     assert solver.FILLABLE["densenet"].closed_form(blocks, growth, initial, *images) == expected
 
 
+SLOW = ("efficientnet", "cifar_resnet")  # seconds each; the closed forms that they are filled by are checked above
+
+
 @pytest.mark.some(3)
-@pytest.mark.parametrize("family", solver.FILLABLE)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in solver.FILLABLE]
+)
 def test_the_best_member_fills_five_million_and_weighs_in_as_proposed(family):
     members, counted = filled(family)
     assert counted > 500

@@ -98,7 +98,7 @@ def result(home, run):
     return json.loads((home / "runs" / run / "result.json").read_text())
 
 
-def test_sets_of_classes_go_all_the_way_to_a_checked_csv(home, shapes, command, pytestconfig):
+def test_sets_of_classes_go_all_the_way_to_a_checked_csv(home, shapes, command, pytestconfig, capsys):
     for seed in ("0", "1"):
         done = command("tiny", "--competition", "sets", "--seed", seed, "--name", f"s{seed}", *TRAIN)
         assert done.returncode == 0, done.stderr
@@ -113,23 +113,22 @@ def test_sets_of_classes_go_all_the_way_to_a_checked_csv(home, shapes, command, 
     decision = json.loads((home / "runs" / "s1" / "decision.json").read_text())
     assert (decision["kind"], len(decision["values"])) == ("thresholds", 3)
 
-    scored = command("score", str(home / "submissions" / "s1.csv"), "--competition", "sets")
-    assert scored.returncode == 0, scored.stderr
-    assert "Public samples_fbeta" in scored.stdout
-    assert command("check", str(home / "submissions" / "s1.csv"), "--competition", "sets").returncode in (0, 2)
+    one, other = ((home / "runs" / name / "weights.safetensors").read_bytes() for name in ("s0", "s1"))
+    assert one != other  # of another seed
+    assert main(["score", str(home / "submissions" / "s1.csv"), "--competition", "sets"]) == 0
+    assert "Public samples_fbeta" in capsys.readouterr().out
+    assert main(["check", str(home / "submissions" / "s1.csv"), "--competition", "sets"]) in (0, 2)
     for more in (["compare", "s0", "s1"], ["ensemble", "s0", "s1", "--fit"], ["soup", "s0", "s1"], ["runs"]):
-        done = command(*more)
-        assert done.returncode == 0, done.stderr
-    assert command("report", "s1").returncode == 2
+        assert main(more) == 0, capsys.readouterr().err
+    assert main(["report", "s1"]) == 2
     more = ["torchscript", *(["onnx"] if find_spec("onnxscript") else [])] if pytestconfig.option.all else []
     answers_agree(home, "s1", "sets", ["script", *more])
 
 
 @pytest.mark.parametrize("name", ["hot", "columns", "best"])
-def test_the_other_kinds_of_submission_of_sets(name, home, shapes, command):
+def test_the_other_kinds_of_submission_of_sets(name, home, shapes):
     sampled = ["--set", "sampling=weighted", "--set", "loss=asymmetric", "--set", "mix=[mixup]"]
-    done = command("tiny", "--competition", name, *TRAIN, *(sampled if name == "columns" else []))
-    assert done.returncode == 0, done.stderr
+    assert main(["tiny", "--competition", name, *TRAIN, *(sampled if name == "columns" else [])]) == 0
     scores = result(home, f"tiny-{name}-s0")
     assert scores["holdout"]["low"] <= scores["holdout"]["value"] <= scores["holdout"]["high"]
     assert scores["predict"]["value"] > 0.55
@@ -138,10 +137,9 @@ def test_the_other_kinds_of_submission_of_sets(name, home, shapes, command):
         assert scores["predict"]["value"] == pytest.approx(f1_score(shapes, table, average="macro", zero_division=0))
 
 
-def test_what_sets_do_not_take_is_refused_before_anything_is_read(home, shapes, command):
-    done = command("tiny", "--competition", "sets", "--set", "loss=logit_adjusted")
-    assert done.returncode == 2
-    assert "logit_adjusted is for one class per image" in done.stderr
+def test_what_sets_do_not_take_is_refused_before_anything_is_read(home, shapes, capsys):
+    assert main(["tiny", "--competition", "sets", "--set", "loss=logit_adjusted"]) == 2
+    assert "logit_adjusted is for one class per image" in capsys.readouterr().err
     assert not (home / "runs").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -115,12 +116,17 @@ def read_record(path: Path, kind: type[T], remedy: str) -> T:
 
 def _typed(path: Path, kind: type[T], content: dict[str, Any], remedy: str) -> T:
     try:
-        typed: T = TypeAdapter(kind).validate_python(content)
+        typed: T = _adapter(kind).validate_python(content)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise UserError(f"{path}: {DAMAGED}; {remedy} ({where}: {fault['msg']})") from None
     return typed
+
+
+@functools.cache  # building one takes milliseconds, a dozen times in each run
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
