@@ -116,7 +116,7 @@ def read_record(path: Path, kind: type[T], remedy: str) -> T:
 
 def _typed(path: Path, kind: type[T], content: dict[str, Any], remedy: str) -> T:
     try:
-        typed: T = _adapter(kind).validate_python(content)
+        typed: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
