@@ -15,7 +15,7 @@ FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
 ROWS = 1_000_000
 DEFAULT = "digits"  # the competition if none is given
-SHIPPED = {DEFAULT, "cifar10"}
+SHIPPED = {DEFAULT, "cifar10", "cifar100"}
 LARGEST = 1e15  # more parameters, bytes or multiply-adds than any network has
 
 
