@@ -105,11 +105,11 @@ def options() -> list[Option]:
     listed += [Option(name, "augmentation", {"augment": augment}) for name, augment in AUGMENTATIONS.items()]
     listed += [Option(name, "mixing", {"mix": [name]}) for name in ("mixup", "cutmix")]
     listed += [Option(name, "loss", {"loss": loss}) for name, loss in LOSSES.items()]
+    listed += [Option(name, "sampling", {"sampling": name}) for name in ("weighted", "oversample")]
     listed += [
         Option(name, "optimizer", {"optimizer": optimizer, "train.bias_rate": 64 if name == "sgd" else 1, **SMALL})
         for name, optimizer in OPTIMIZERS.items()
     ]
-    listed += [Option(name, "sampling", {"sampling": name}) for name in ("weighted", "oversample")]
     listed += [
         Option("no bias rate", "optimizer", {"train.bias_rate": 1}),
         Option("sam", "optimizer", {"sam": {"rho": 0.05}}, 0.5),

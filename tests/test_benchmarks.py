@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import _airbench94 as airbench94
 import _record
 import _runs
+import ablations
 import forecasts
 import linear
 import peers
@@ -292,3 +293,24 @@ def test_the_forecast_of_a_run_is_read_as_it_is_printed():
     assert found.groups()[:2] == ("2.2", "hours")
     assert forecasts.LAST_EPOCH.match("  epoch 12/12  loss 0.1")
     assert not forecasts.LAST_EPOCH.match("  epoch  2/12  loss 0.1")
+
+
+def test_the_page_shows_the_recorded_gains():
+    cells = ablations.read(ROOT / "benchmarks" / "results" / "ablations.csv")
+    table = "\n".join(ablations.table(ablations.gains(cells.values())))
+    assert f"\n\n{table}\n\n" in (ROOT / "docs" / "ablations.md").read_text()
+
+
+def test_gains_are_paired_by_seed():
+    def cell(option: str, seed: int, right: int) -> ablations.Cell:
+        return ablations.Cell("set", option, seed, 100, 10, 200, right, 1.0)
+
+    cells = [cell("base", 0, 100), cell("base", 1, 120), cell("sam", 0, 104), cell("sam", 1, 126), cell("ema", 1, 118)]
+    measured = ablations.gains(cells)["set"]
+    assert measured["base"]["gain"] == pytest.approx(55)
+    assert measured["sam"]["gain"] == pytest.approx(2.5)  # points, of 2 and 3
+    assert measured["sam"]["seeds"] == 2
+    assert measured["ema"]["gain"] == pytest.approx(-1)
+    # Their standard deviation is that of 2 and 3; with one degree of freedom 12.7 of it are an interval.
+    assert measured["ema"]["half"] == pytest.approx(12.706 * 0.5**0.5, abs=1e-2)
+    assert measured["sam"]["half"] == pytest.approx(12.706 * 0.5**0.5 / 2**0.5, abs=1e-2)
