@@ -62,15 +62,14 @@ def affine(
 
 
 def warp(images: Tensor, matrix: Tensor, fill: Fill) -> Tensor:
-    """Return images [B, C, H, W], each pixel read at the point that `matrix` [B, 3, 3] maps its (x, y, 1) to."""
+    """Return images [B, C, H, W], each pixel read at the point that `matrix` [B, 2, 3] maps its (x, y, 1) to."""
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = torch.arange(height, device=images.device) - (height - 1) / 2
     places = torch.stack(
         [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(x).expand(height, width)], -1
     )
-    read = places.reshape(1, -1, 3) @ matrix.transpose(1, 2)
-    read = read[..., :2] / read[..., 2:] / _constant([width / 2, height / 2], images.device)
+    read = places.reshape(1, -1, 3) @ matrix.transpose(1, 2) / _constant([width / 2, height / 2], images.device)
     return F.grid_sample(images, read.view(-1, height, width, 2), padding_mode=PADDING[fill], align_corners=False)
 
 
@@ -82,7 +81,7 @@ def affine_matrix(
     shear_x: Tensor | float = 0.0,
     shear_y: Tensor | float = 0.0,
 ) -> Tensor:
-    """Return the matrices [B, 3, 3], for `warp`, of affine transformations.
+    """Return the matrices [B, 2, 3], for `warp`, of affine transformations.
 
     Each argument is [B], or one number for all: `angle` in degrees, counter-clockwise; `right` and `down`, the
     translation in pixels; `scale`, a factor; `shear_x` and `shear_y` in degrees. They are torchvision's affine
@@ -101,8 +100,7 @@ def affine_matrix(
         a / scale,
         -(a * down - c * right) / scale,
     ]
-    one = torch.ones_like(angle)
-    return torch.stack([(row * one) for row in (*rows, 0 * one, 0 * one, one)], -1).view(-1, 3, 3)
+    return torch.stack(rows, -1).view(-1, 2, 3)
 
 
 def _constant(values: Sequence[Any], device: torch.device) -> Tensor:

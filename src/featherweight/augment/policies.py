@@ -123,9 +123,8 @@ def _move_y(images: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _read(images: Tensor, shear_x: Tensor, shear_y: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    one, none = torch.ones_like(x), torch.zeros_like(x)
-    rows = [one, shear_x, x, shear_y, one, y, none, none, one]
-    return warp(images, torch.stack(rows, -1).view(-1, 3, 3), "zero")
+    one = torch.ones_like(x)
+    return warp(images, torch.stack([one, shear_x, x, shear_y, one, y], -1).view(-1, 2, 3), "zero")
 
 
 # As torchvision lists them. Color leaves images of one channel as they are.
