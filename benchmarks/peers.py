@@ -9,7 +9,7 @@ The result is images per second of an epoch over folders of JPEG files (--data, 
 pipeline is set up as its users do, in a separate process, and all use the same number of threads:
 
 - ours: our training, from a pack that was decoded before (`./run.sh bench packing` times the decoding)
-- ours native: the same with train.precision native: bf16 if the processor has instructions for it
+- ours native: the same with train.precision native: bf16 if the processor is faster in it
 - ours compiled: the same with train.compile; only if --peers names it. On a GPU the time to compile is not counted
 - bare: forward, backward and step of our network on one batch that is already in memory, in channels_last
 - timm: the loop of its training script, rebuilt from its public functions: loader with prefetcher and four workers,

@@ -8,7 +8,7 @@ then predict the same held-out images, with the recipe's views, in float32 and i
 within a seed.
 
 Prints and records the accuracies, the fraction of answers that bf16 changes, the seconds of training by the clock, and
-the processor time of prediction. Needs a processor with bf16 instructions. Finished runs are not repeated.
+the processor time of prediction. Needs a processor that is faster in bf16. Finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe of all runs")
     arguments = parser.parse_args()
     if not has_fast_bf16(torch.device("cpu")):
-        raise SystemExit("this processor has no bf16 instructions")
+        raise SystemExit("this processor is not faster in bf16 than in float32: ./run.sh doctor")
     for name in arguments.competitions:
         load_competition(name)
     table: dict[str, Any] = {}
