@@ -113,7 +113,8 @@ class ListedImages:
         if self._are_decoded_twice(seen):
             total += self.seconds(declared_image, LABELLED)
         packed = all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts)
-        if packed and pack.decoding(declared_image) not in self._loaded:
+        done = packed and pack.decoding(declared_image) not in self._loaded
+        if done or not image_groups.are_searched(self.labelled, declared_image):
             return total
         each = GROUPING_SMALL if declared_image.size <= SMALL else GROUPING
         return total + (each if self.labelled <= image_groups.MOST else COMPARING) * self.labelled
