@@ -16,6 +16,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from featherweight import __version__, paths
+from featherweight.errors import count_of
 from featherweight.kaggle import credentials as kaggle_credentials
 
 ROOM = 2e9  # bytes; with less free space, image caches and checkpoints may fail
@@ -104,7 +105,7 @@ def _device() -> Iterator[Check]:
         if gain := bf16_gain():
             used = "so the fast nets and wrn16_4 use it" if gain > LEAST_GAIN else "so it is used only where asked for"
             able += f"; bf16 is {gain:.1f} times as fast as float32, {used}"
-        yield Check("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
+        yield Check("device", f"no GPU; {count_of(torch.get_num_threads(), 'thread')}, {able}")
 
 
 def _places() -> Iterator[Check]:
