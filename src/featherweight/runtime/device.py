@@ -157,16 +157,18 @@ def bf16_gain() -> float:
     able: dict[str, bool] = ask()
     if not (able.get("avx512_bf16") or able.get("amx_bf16")):
         return 0.0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
     matrices = {dtype: torch.ones(256, 256, dtype=dtype) for dtype in seconds}
-    for _ in range(20):  # in turn, and the shortest counts, so that other programs do not matter
-        for dtype, matrix in matrices.items():
-            began = time.perf_counter()
-            matrix @ matrix
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - began)
-    torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(20):  # in turn, and the shortest counts, so that other programs do not matter
+            for dtype, matrix in matrices.items():
+                began = time.perf_counter()
+                matrix @ matrix
+                seconds[dtype] = min(seconds[dtype], time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
     return seconds[torch.float32] / seconds[torch.bfloat16]
 
 
