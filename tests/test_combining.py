@@ -362,7 +362,7 @@ def test_no_half_is_mixed_by_weights_that_its_own_labels_have_chosen():
     assert (mixed[~half] != again[~half]).any()
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("what", "until"), [("ensemble", "weights.safetensors"), ("soup", "recipe.yaml")])
 def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, home, capsys, what, until):
     """SIGKILL as soon as a file of the result has been written."""

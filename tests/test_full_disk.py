@@ -177,7 +177,7 @@ def converted_once(monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", keeping("onnx", torch.onnx.export))
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(4)
 @pytest.mark.usefixtures("converted_once")
 @pytest.mark.parametrize(("words", "made", "step"), WRITING, ids=[one[0].replace(" {home}/", "") for one in WRITING])
 def test_every_command_says_which_file_found_no_room(words, made, step, finished, home, tmp_path, disk, capsys):

@@ -24,6 +24,7 @@ sys.modules[spec.name] = bench
 spec.loader.exec_module(bench)
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("world", bench.WORLDS)
 def test_the_intervals_of_every_metric_hold(world, monkeypatch):
     monkeypatch.setattr(bench, "POPULATION", 5000)

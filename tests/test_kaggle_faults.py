@@ -49,7 +49,7 @@ def run(line):
     return code, out.getvalue(), err.getvalue()
 
 
-@pytest.mark.some(8)
+@pytest.mark.some(16)
 @pytest.mark.parametrize(("line", "name", "kind"), ALL, ids=["-".join(case).replace(" ", "_") for case in ALL])
 def test_a_fault_costs_a_message_and_nothing_else(finished, home, fake_kaggle, line, name, kind):
     shutil.copytree(finished, home, dirs_exist_ok=True)

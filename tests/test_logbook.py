@@ -121,7 +121,7 @@ def test_a_row_makes_weight(name):
     weighed(name).refuse_if_over()
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", distinct())
 def test_a_row_trains_for_a_few_steps(name, tmp_path):
     # At a small rate: what 0.1 does to 101 layers in three steps on ten images says nothing of the row.

@@ -29,7 +29,7 @@ def test_the_notebooks_are_these_and_define_no_logic():
 PICTURES = {"01_look_at_the_data": 2, "02_why_it_errs": 4, "03_on_kaggle": 0}
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(5)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_as_it_stands(path, home, tmp_path, monkeypatch, request):
     """With nbmake's own runner, in this process, with forked kernels where possible."""

@@ -86,6 +86,7 @@ def digest(name: str) -> str:
     return hashlib.sha256(Run.find(name).weights.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_killed_it_ends_in_the_same_bytes(photos):
     process = start([*photos, "--name", "killed"])
     checkpoint = Run.find("first").folder.with_name("killed") / "checkpoint.pt"

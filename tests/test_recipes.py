@@ -107,6 +107,7 @@ def distinct(names: Iterable[str] = WEIGHTS) -> list[str]:
     return list(lightest.values())
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_recipe_weighs_what_is_written(name):
     one = weighed(name)

@@ -97,7 +97,7 @@ def test_names_in_the_figures_are_the_pages_own(reported):
     assert used <= {*names}
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(7)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280], ids=["phone", "desk"])
 def test_in_a_browser(reported, width, dark, tmp_path):

@@ -125,6 +125,7 @@ def test_sets_of_classes_go_all_the_way_to_a_checked_csv(home, shapes, command, 
     answers_agree(home, "s1", "sets", ["script", *more])
 
 
+@pytest.mark.some(5)
 @pytest.mark.parametrize("name", ["hot", "columns", "best"])
 def test_the_other_kinds_of_submission_of_sets(name, home, shapes):
     sampled = ["--set", "sampling=weighted", "--set", "loss=asymmetric", "--set", "mix=[mixup]"]
