@@ -73,7 +73,8 @@ def test_densenet(blocks, growth, initial, images):
     assert solver.FILLABLE["densenet"].closed_form(blocks, growth, initial, *images) == expected
 
 
-SLOW = ("efficientnet", "cifar_resnet", "densenet")  # seconds each; the closed forms that they are filled by are checked above
+# Seconds each; the closed forms that they are filled by are checked above.
+SLOW = ("efficientnet", "cifar_resnet", "densenet")
 
 
 @pytest.mark.some(3)
