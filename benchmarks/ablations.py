@@ -259,10 +259,10 @@ def main() -> None:
             for name in arguments.competitions:
                 competition = load_competition(name)
                 images = arguments.images or round(0.8 * len(competition.load().train))
-                recipe, base = (recipe_of(which, images, arguments, seed) for which in (option, options()[0]))
-                if option.kind == "augmentation" and augmentations(recipe, competition) == augmentations(
-                    base, competition
-                ):
+                recipe = recipe_of(option, images, arguments, seed)
+                base = recipe_of(options()[0], images, arguments, seed)
+                alike = augmentations(recipe, competition) == augmentations(base, competition)
+                if option.kind == "augmentation" and alike:
                     continue  # mirroring, which the competition forbids
                 dataset = f"{Path(name).stem}, {arguments.epochs} epochs"
                 key = dataset, option.name, seed, recipe.train.epochs

@@ -204,7 +204,7 @@ def _option_with_views(
     facts: DatasetFacts, competition: Competition, measured: MeasuredCandidate, *rest: Any
 ) -> Option | str:
     """Return an option; without test-time views if these would take longer than the training, and leaving them out
-    makes it longer. Twice the epochs gain more than views do.
+    makes it longer. That more epochs then gain more than views do is assumed, not measured.
     """
     option = _option(facts, competition, measured, *rest)
     if isinstance(option, Option) and option.timeline.views <= option.timeline.training:
