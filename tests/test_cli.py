@@ -10,8 +10,8 @@ from conftest import ROOT
 from featherweight import paths
 from featherweight.budget import weigh
 from featherweight.cli import main
-from featherweight.cli.arguments import note_default, overrides
-from featherweight.cli.commands import COMMANDS, GROUPS, SHELL, TRAIN, help_text
+from featherweight.cli.arguments import DEFAULT, note_default, overrides
+from featherweight.cli.commands import COMMANDS, EXAMPLES, GROUPS, SHELL, TRAIN, help_text
 from featherweight.cli.parser import parse
 from featherweight.config import load_competition, load_recipe
 from featherweight.logbook import rerun
@@ -209,6 +209,15 @@ def test_the_table_is_all_there_is_to_a_command():
     assert modules - shared == {command.module for command in COMMANDS.values()}
     in_run_sh = set(re.findall(r"^    (\w+)\)$", (ROOT / "run.sh").read_text(), re.MULTILINE))
     assert in_run_sh == set(SHELL)
+
+
+def test_the_examples_of_the_help_can_be_typed():
+    """The run that they submit is of a competition of the user's own: digits, the default, is not on Kaggle."""
+    lines = re.findall(r"^  \./run\.sh (.+?)(?:  .*)?$", EXAMPLES, re.MULTILINE)
+    typed = [parse([*([] if line.split()[0] in COMMANDS else [TRAIN]), *line.split()]) for line in lines]
+    (submitted,) = [one.what for one in typed if one.command == "submit"]
+    (trained,) = [one for one in typed if one.command == TRAIN and one.name == submitted]
+    assert trained.competition != DEFAULT
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -84,3 +84,13 @@ def test_the_tree_that_is_drawn_is_there():
 @pytest.mark.parametrize(("page", "link"), LINKS)
 def test_its_links_lead_somewhere(page, link):
     assert ((ROOT / page).parent / link).exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_lead_to_headings(page):
+    for link, anchor in re.findall(r"\]\(((?!https?:)[^)#]*)#([^)]*)\)", PAGES[page]):
+        text = ((ROOT / page).parent / link if link else ROOT / page).read_text()
+        headings = re.findall(
+            r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+        )
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor

@@ -102,8 +102,9 @@ SHELL = {
 EXAMPLES = """\
 Examples
   ./run.sh wrn16_4                                      digits: about a minute, no download
-  ./run.sh wrn16_4 --competition cifar10 --set train.epochs=2 --set split.subset=10000
-  ./run.sh wrn16_4 --set optimizer.lr=0.2 --seed 1 --name hotter
+  ./run.sh init flowers.zip --kaggle NAME               then, for that competition:
+  ./run.sh auto --competition flowers --minutes 20
+  ./run.sh wrn16_4 --competition flowers --set optimizer.lr=0.2 --seed 1 --name hotter
   ./run.sh submit hotter --wait
 
 Help for one command: ./run.sh check --help

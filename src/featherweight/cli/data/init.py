@@ -13,7 +13,7 @@ from featherweight.errors import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `init`."""
     folder = parser.add_argument(
-        "folder", type=Path, metavar="FOLDER_OR_ARCHIVE", help="a folder, or a .zip or .tar.gz"
+        "folder", type=Path, metavar="FOLDER_OR_ARCHIVE", help="a folder, or an archive: .zip, .tar, .tar.gz, ..."
     )
     completed(folder, FILES)
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
