@@ -96,6 +96,19 @@ def test_what_cannot_be_read_is_named_and_left_out(pictures, capsys):
     assert len((pictures / "out.csv").read_text().splitlines()) == 12
 
 
+def test_a_file_that_is_listed_twice_and_cannot_be_read_moves_no_name(pictures, capsys, monkeypatch):
+    """Each picture keeps its own classes in the chunks that follow."""
+    monkeypatch.setattr(Predictor, "chunk", 3)
+    (pictures / "bad.jpg").write_bytes(b"none")
+    files = [str(pictures / f"{index:02}.png") for index in (0, 2, 4, 6, 8, 10)]
+    found = []
+    for what in (files, [str(pictures / "bad.jpg")] * 2 + files):
+        assert main.main(["predict", "one", *what, "--out", str(pictures / "out.csv"), "--top", "1"]) == 0
+        found.append(list(csv.reader((pictures / "out.csv").open())))
+    assert found[0] == found[1]
+    assert "6 images predicted by one, 2 left out" in capsys.readouterr().out
+
+
 def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
     (pictures / "none").mkdir()
     (pictures / "none" / "bad.png").write_bytes(b"none")

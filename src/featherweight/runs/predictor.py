@@ -124,12 +124,16 @@ class Predictor(nn.Module):
             fitted.decision(self.run),
         )
 
-    def stream(self, pictures: Iterable[Picture | Shown]) -> Iterator[Predictions]:
-        """Predict any number of pictures, some at a time, so that memory does not grow with their number."""
-        ahead, start = iter(pictures), 0
+    def stream(self, pictures: Iterable[Picture | Shown], names: Iterable[str] | None = None) -> Iterator[Predictions]:
+        """Predict any number of pictures, some at a time, so that memory does not grow with their number.
+
+        `names` become the `ids` of the predictions; by default these are the paths of files and the indices of arrays.
+        """
+        ahead, named, start = iter(pictures), None if names is None else iter(names), 0
         with ThreadPoolExecutor(cores()) as workers:
             while chunk := list(islice(ahead, self.chunk)):
-                yield self._predict(chunk, start, workers)
+                ids = _ids(chunk, start) if named is None else list(islice(named, len(chunk)))
+                yield self._predict(chunk, ids, start, workers)
                 start += len(chunk)
 
     @property
@@ -153,8 +157,9 @@ class Predictor(nn.Module):
         """True if a member's views draw random numbers."""
         return any(map(tta.is_random, predictions.views(member.recipe, member.run.competition)))
 
-    def _predict(self, chunk: Sequence[Picture | Shown], start: int, workers: ThreadPoolExecutor) -> Predictions:
-        ids = [str(one) if isinstance(one, str | Path) else str(start + index) for index, one in enumerate(chunk)]
+    def _predict(
+        self, chunk: Sequence[Picture | Shown], ids: Sequence[str], start: int, workers: ThreadPoolExecutor
+    ) -> Predictions:
         decoded: dict[Image, NDArray[np.uint8]] = {}
         faults: dict[int, str] = {}
         probs = np.zeros((len(chunk), len(self.classes)))
@@ -179,6 +184,10 @@ class Predictor(nn.Module):
             {ids[index]: why for index, why in sorted(faults.items())},
             fitted.decision(self.run),
         )
+
+
+def _ids(chunk: Sequence[Picture | Shown], start: int) -> list[str]:
+    return [str(one) if isinstance(one, str | Path) else str(start + index) for index, one in enumerate(chunk)]
 
 
 def _member(run: Run, weight: float, views: str | None) -> _Member:

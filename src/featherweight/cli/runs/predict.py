@@ -14,14 +14,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from featherweight import paths
 from featherweight.cli.arguments import FILES, add_run, add_views, completed, output_file, views_setting
 from featherweight.errors import UserError, count_of, printable
-
-if TYPE_CHECKING:
-    from featherweight.runs.predictor import Predictions
 
 NAMED = 5  # unreadable pictures that are listed on the screen
 
@@ -66,35 +63,26 @@ def run(arguments: argparse.Namespace) -> int:
     given = pictures.find(arguments.what, finished)
     count = min(arguments.top, len(predictor.classes))
     unreadable: dict[str, str] = {}
-    names = iter(given.names)
+    read = 0
     writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
     decides = finished.competition.target != "one"
     with writer(arguments.out, count, decides) as write, Progress("predict", len(given), "images") as bar:
-        for predicted in predictor.stream(given.pictures):
-            size = len(predicted.ids) + len(predicted.unreadable)
+        for predicted in predictor.stream(given.pictures, given.names):
             decided = predicted.labels if decides else itertools.repeat(None, len(predicted.ids))
-            named = _named(predicted, list(itertools.islice(names, size)), count)
-            for (name, best), answer in zip(named, decided, strict=True):
+            for name, best, answer in zip(predicted.ids, predicted.top(count), decided, strict=True):
                 write(name, best, answer)
+            read += len(predicted.ids)
             unreadable |= predicted.unreadable
-            bar.advance(size)
-        if len(unreadable) == len(given):
+            bar.advance(len(predicted.ids) + len(predicted.unreadable))
+        if not read:
             some = "\n".join([*unreadable.values()][:3])
             raise UserError(f"none of the {count_of(len(given), 'image')} can be read\n{some}")
     for why in list(unreadable.values())[:NAMED]:
         say(f"left out: {why}")
-    more = f", {len(unreadable):,} left out" if unreadable else ""
+    more = f", {len(given) - read:,} left out" if unreadable else ""
     written = f": wrote {arguments.out}" if arguments.out else ""
-    count = len(given) - len(unreadable)
-    say(f"{count_of(count, 'image')} predicted by {finished.name}{more}{written}")
+    say(f"{count_of(read, 'image')} predicted by {finished.name}{more}{written}")
     return 0
-
-
-def _named(predicted: Predictions, names: list[str], count: int) -> Iterator[tuple[str, Best]]:
-    """Return each picture's name with its best classes; arrays of a competition are named by their ids."""
-    if not predicted.unreadable:
-        return zip(names, predicted.top(count), strict=True)
-    return zip(predicted.ids, predicted.top(count), strict=True)
 
 
 @contextmanager
