@@ -21,7 +21,7 @@ def test_seeds(text, expected):
     assert series.seeds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "0,0", "1-", "0-2,1"])
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0,0", "1-", "0-2,1", "0-1-2", "5-3,7", "-1", "9" * 30])
 def test_what_are_no_seeds_is_refused(text):
     with pytest.raises(UserError, match="expected seeds as in 0-4 or 0,3,7"):
         series.seeds(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,14 +27,12 @@ MOST = 1000  # runs of one series
 
 def seeds(text: str) -> list[int]:
     """Return the numbers in `0-4` or `0,3,7`. Raises UserError for anything else, and for more than MOST."""
-    try:
-        parts = [part.split("-") for part in text.split(",")]
-        if sum(int((last or [first])[0]) - int(first) for first, *last in parts) + len(parts) > MOST:
-            raise UserError(f"--seeds {text}: expected {MOST:,} seeds or fewer")
-        numbers = [seed for first, *last in parts for seed in range(int(first), int((last or [first])[0]) + 1)]
-    except ValueError:
-        numbers = []
-    if not numbers or len(set(numbers)) < len(numbers):
+    parts = [re.fullmatch(r" *(\d{1,18})(?:-(\d{1,18}))? *", part) for part in text.split(",")]
+    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    if sum(map(len, ranges)) > MOST:
+        raise UserError(f"--seeds {text}: expected {MOST:,} seeds or fewer")
+    numbers = [seed for each in ranges for seed in each]
+    if not all(parts) or not all(ranges) or len(set(numbers)) < len(numbers):
         raise UserError(f"--seeds {text}: expected seeds as in 0-4 or 0,3,7")
     return numbers
 
