@@ -17,6 +17,7 @@ SCORE = Score(0.9, 0.88, 0.92, 900)  # a standard error of a point
 def history(scores, trained=0.95, train_loss=0.5, holdout_loss=0.5):
     return pd.DataFrame(
         {
+            "epoch": np.arange(1, len(scores) + 1),
             "holdout_score": scores,
             "train_accuracy": trained,
             "train_loss": train_loss,
@@ -47,6 +48,21 @@ def test_curves_that_still_rise_ask_for_more_epochs(scores, trained, score, advi
     assert (found is not None) == advised
     if found:
         assert found.changes == ("train.epochs=14",)
+
+
+def test_nothing_cuts_the_longer_training_short(tmp_path):
+    """As a run of `auto` is cut, whose last epoch does not fit, and which is shortened on a slower machine."""
+    recipe = tiny("train.epochs=7", "train.steps=100", "train.shortened=[[40, 90]]")
+    found = advice.rising(history([0.5, 0.6, 0.7, 0.8, 0.9]), SCORE, recipe)
+    store(recipe, tmp_path / "recipe.yaml")
+    longer = load_recipe(str(tmp_path / "recipe.yaml"), found.changes).train
+    assert (longer.epochs, longer.steps, longer.shortened) == (14, None, [])
+
+
+def test_the_span_is_in_epochs_however_seldom_the_holdout_is_scored():
+    seldom = history([np.nan if place % 3 else 0.5 + place / 100 for place in range(16)], 0.9)
+    found = advice.rising(seldom, SCORE, tiny("train.epochs=16", "train.evaluate_every=3"))
+    assert "over the last 3 epochs" in found.shows
 
 
 @pytest.mark.parametrize(

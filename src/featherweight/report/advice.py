@@ -68,11 +68,15 @@ def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None
     right = last["train_accuracy"].mean()  # NaN where it was not measured
     if gain <= (score.high - score.low) / NINETY_FIVE or right >= LEARNT:
         return None
-    epochs = 2 * recipe.train.epochs
-    more = f"{score.of.number(gain, '+')}{score.of.percent}"
-    span = f"the last {few} epochs" if few > 1 else "the last epoch"
+    epochs, more = 2 * recipe.train.epochs, f"{score.of.number(gain, '+')}{score.of.percent}"
+    passed = int(looked["epoch"].iloc[-1] - looked["epoch"].iloc[-1 - few])
+    span = f"the last {passed} epochs" if passed > 1 else "the last epoch"
     shows = f"The holdout's score was still rising: {more} over {span}."
-    return Advice(shows, f"Train longer: {epochs} epochs.", (f"train.epochs={epochs}",))
+    changes = [f"train.epochs={epochs}"]
+    # Either would end the longer run where this one ended.
+    changes += ["train.steps=null"] if recipe.train.steps is not None else []
+    changes += ["train.shortened=[]"] if recipe.train.shortened else []
+    return Advice(shows, f"Train longer: {epochs} epochs.", tuple(changes))
 
 
 def losses_apart(history: pd.DataFrame, recipe: Recipe, competition: Competition) -> Advice | None:
