@@ -394,6 +394,15 @@ def test_under_a_small_limit_there_are_networks_that_fill_it(limit):
     assert [0.9 * part < count <= part for count, part in zip(counts, (limit, limit / 4), strict=True)] == [True, True]
 
 
+def test_no_smaller_variant_is_looked_for_of_a_candidate_over_the_limit(monkeypatch):
+    """That takes longer than its count, and `auto` has a deadline."""
+    monkeypatch.setattr(
+        "featherweight.budget.count.nearest_that_fits", lambda *arguments: pytest.fail("a variant is looked for")
+    )
+    small = DIGITS.model_copy(update={"limit": DIGITS.limit.model_copy(update={"parameters": 1000})})
+    assert parameters_within_limit(load_recipe("tiny"), small, "tiny") is None
+
+
 def test_with_thousands_of_classes_there_are_networks_that_fill_the_limit():
     many = DIGITS.model_copy(update={"classes": [f"c{index}" for index in range(3000)]})
     limited = many.model_copy(update={"limit": many.limit.model_copy(update={"parameters": 5_000_000})})

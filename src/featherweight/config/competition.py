@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -145,7 +146,7 @@ class Competition(Section):
 
     @model_validator(mode="after")
     def _classes_are_distinct(self) -> Self:
-        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        twice = sorted(name for name, times in Counter(self.classes).items() if times > 1)
         if twice:
             raise ValueError(f"classes named twice: {', '.join(twice)}")
         return self

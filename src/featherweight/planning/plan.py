@@ -15,7 +15,7 @@ from featherweight import budget
 from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration
-from featherweight.errors import OverBudget, UserError
+from featherweight.errors import UserError
 from featherweight.evaluation import tta
 from featherweight.inspection import checks
 from featherweight.planning.candidates import BOLD, Candidate
@@ -192,12 +192,8 @@ def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
 
 def parameters_within_limit(recipe: Recipe, competition: Competition, name: str) -> int | None:
     """Return the number of parameters of a recipe's network; None if it is over the limit."""
-    try:
-        weight = budget.weigh(recipe, competition, name)
-        weight.refuse_if_over()
-    except OverBudget:
-        return None
-    return weight.counted
+    weighed = budget.weigh(recipe, competition, name)
+    return weighed.counted if weighed.within_limit else None
 
 
 def _option_with_views(
