@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     completed(folder, FILES)
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
-    parser.add_argument("--metric", help="the competition's metric (default: accuracy)")
+    parser.add_argument(
+        "--metric", help="the competition's metric (default: what the sample submission suggests, mostly accuracy)"
+    )
     parser.add_argument(
         "--limit", type=count, default=5_000_000, help="maximum number of parameters (default: 5,000,000)"
     )
