@@ -263,7 +263,7 @@ def _pilots(
         alike = [one for one in measured if one.candidate.starts_published == published and one.by_size is None]
         if not alike or context.facts.several:  # the curves are not for sets of classes
             continue
-        cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
+        cheap = min(alike, key=lambda one: one.cost.view)  # of an image: a step may have 64 of them or 512
         say(f"  a pilot: {cheap.candidate.title}, at most {duration(seconds)}")
         follows = published and any(not one.candidate.starts_published for one in measured)
         pilot = piloted(cheap, context, seconds, clock.planned - (seconds if follows else 0))
