@@ -875,7 +875,8 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     assert "(by its time at 32 px)" in make(facts, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
 
 
-def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(monkeypatch):
+@pytest.mark.parametrize("minutes", [20, 100])  # a tenth of it, and the two minutes that a candidate has, are too short
+def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(minutes, monkeypatch):
     now, asked = [1000.0], []
     monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
 
@@ -885,9 +886,9 @@ def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(m
         return Cost(6.0, 1e-3, 10**9)
 
     monkeypatch.setattr(costs, "measure", measure)
-    clock = Clock(1000.0, 600, 1200.0)
+    clock = Clock(1000.0, 60 * minutes, 1000.0 + 20 * minutes)
     measured = auto._measured(list(from_scratch(replace(TASK, side=64))), DIGITS, clock, Machine("cpu", 1), [])
-    assert {size for _, size in asked} == {32}  # at 64 px six steps would take 173 of the 120 seconds
+    assert {size for _, size in asked} == {32}  # at 64 px six steps would take 173 seconds
     assert [one.by_size for one in measured] == [None] * 4 + [32] * 4
 
 

@@ -41,7 +41,8 @@ STARTED = 2.0  # seconds that Python needs to start
 LEAST = 1.0  # minutes; less is not enough to measure and train anything
 PLANNING = 1 / 3  # maximum share of the time for planning,
 LEAST_PLANNING = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
-MEASURING = 0.2  # maximum share of the time for measuring candidates
+MEASURING = 0.2  # maximum share of the time for measuring networks,
+RESIZED = 0.1  # and for measuring them at further sizes, whose costs can be estimated too
 PILOTING = 0.05  # share of the time for each pilot
 HELD_OUT = 10_000  # images at most: a score of so many is known to 1 %, and each look at more takes time from training
 
@@ -197,12 +198,12 @@ def _measured(
         if parameters is None:
             alike[OVER].append(candidate)
             continue
-        began, left = time.monotonic(), clock.left(MEASURING)
+        estimated = _estimated(candidate, parameters, measured)
+        expected = costs.TAKEN * estimated.cost.step if estimated else 0.0
+        began, left = time.monotonic(), min(clock.left(RESIZED if estimated else MEASURING), costs.PATIENCE)
         if candidate.starts_published not in took:  # at least one of each kind is tried
             untried = {one.starts_published for one in candidates} - took.keys()
             left = max(left, (clock.planned - began) / len(untried))
-        estimated = _estimated(candidate, parameters, measured)
-        expected = costs.TAKEN * estimated.cost.step if estimated else 0.0
         if left <= max(expected, took.get(candidate.starts_published, 0.0)):
             if estimated is not None:
                 measured.append(estimated)
