@@ -21,13 +21,14 @@ from conftest import start
 from featherweight import paths, yaml
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
+from featherweight.config.recipe import ImageOfRecipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import selection
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 from featherweight.schema import OneOf
-from featherweight.search import outcome, space, trial_answers, trials
+from featherweight.search import costs, outcome, space, trial_answers, trials
 from featherweight.search import study as studies
 from featherweight.search.space import Knob
 
@@ -223,6 +224,24 @@ def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_o
     assert all(wanted == given for wanted, given in of_candidates)
     assert len(scored) > 1
     assert all(len(set(groups)) < len(groups) for groups in scored[1:])  # the first is the probe's
+
+
+def test_the_estimate_trains_on_few_images_also_where_weights_were_published_with_a_crop(home, monkeypatch):
+    def cropped(recipe, competition):
+        return recipe.model_copy(update={"image": ImageOfRecipe(crop=0.9)})
+
+    monkeypatch.setattr(trials, "cropped_as_published", cropped)
+    monkeypatch.setattr(costs, "cropped_as_published", cropped, raising=False)
+    train_model, counts = trials.pipeline.train_model, []
+    monkeypatch.setattr(
+        trials.pipeline,
+        "train_model",
+        lambda run, train, *more: counts.append(len(train)) or train_model(run, train, *more),
+    )
+    write(home, QUICK + KEYS)
+    assert main.main(["search", "quick", "--trials", "1"]) == 0
+    estimated, trial = counts
+    assert estimated <= trial  # of all images it would be seven times as many
 
 
 def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, capsys):

@@ -17,10 +17,12 @@ import pandas as pd
 from featherweight import budget
 from featherweight.config import Recipe
 from featherweight.config.short_recipe import short_recipe
+from featherweight.console import hushed
 from featherweight.data import parts
 from featherweight.data.pack import Data
 from featherweight.errors import UserError, count_of
 from featherweight.evaluation.inference import predict_probs
+from featherweight.runs.request import cropped_as_published
 from featherweight.search.trials import Search, trained
 
 DRAWN = 16  # candidates drawn to see what the space contains
@@ -92,8 +94,10 @@ def costs(search: Search) -> Costs:
     share = min(1.0, TIMED / len(holdout))  # share of the holdout that is timed
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))
     some = train.take(np.arange(min(len(train), PROBED * size)))
+    with hushed():  # cropped as a trial is, which otherwise loads all images again
+        competition = search.competition.seen_by(cropped_as_published(recipe, search.competition))
     with tempfile.TemporaryDirectory() as folder:
-        of_some = dataclasses.replace(search, data=Data(some, None, part))
+        of_some = dataclasses.replace(search, competition=competition, data=Data(some, None, part))
         probe = trained(of_some, short_recipe(recipe, 2), Path(folder))
         first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
     evaluation = _timed(lambda: predict_probs([probe.model], part.images, runtime=search.device))
