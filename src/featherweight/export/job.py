@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featherweight import __version__, atomic, paths, submission
+from featherweight import __version__, atomic, paths
 from featherweight.console import say
 from featherweight.data.pack import LabelledPack, Pack
 from featherweight.errors import UserError, count_of, nearest
-from featherweight.evaluation import stratification
 from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.decisions import cross_fitted, expected_index
 from featherweight.evaluation.metrics import Score
@@ -26,8 +25,8 @@ from featherweight.export.exportable import ExportSource, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
 from featherweight.export.onnx_runner import answers, prepared_by_graph
 from featherweight.models.custom import CustomModel
-from featherweight.runs import division, fitted
-from featherweight.runs.evaluate import names_of
+from featherweight.runs import fitted
+from featherweight.runs.evaluate import scored
 from featherweight.runs.run import Run
 
 CHECKED = 512  # holdout images that an export is checked on, at most
@@ -211,18 +210,10 @@ def _score(run: Run, pack: LabelledPack, probs: NDArray[np.float32]) -> Score:
     """Return the score of the holdout's probabilities, decided, written and scored as the run's own are, with the same
     interval.
     """
-    competition = run.competition
-    form = submission.holdout_form(competition, pack.ids)
-    known: dict[str, str | tuple[str, ...]] = dict(
-        zip(pack.ids, names_of(pack.labels, competition.classes), strict=True)
-    )
-    groups = run.groups(pack.ids)
-    decided = cross_fitted(competition.target, competition.metric, probs, pack.labels, groups=groups)
+    target, metric, groups = run.competition.target, run.competition.metric, run.groups(pack.ids)
+    decided = cross_fitted(target, metric, probs, pack.labels, groups=groups)
     with tempfile.TemporaryDirectory() as folder:
-        csv = Path(folder) / "holdout.csv"
-        submission.write(csv, form, pack.ids, probs, decided)
-        score = submission.score(csv, form, known, competition, groups=groups)
-    return stratification.widened(score, division.bias(run, pack.ids, pack.labels, probs, decided))
+        return scored(run, Path(folder) / "holdout.csv", pack.ids, pack.labels, probs, decided)
 
 
 def facts_of(subject: ExportSource, counted: int, limit: int, plain: Score) -> dict[str, Any]:

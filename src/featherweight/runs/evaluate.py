@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,25 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers) -> Score:
     `ids` [N] are those of the stored probabilities, `labels` their classes int64 [N] or sets of them [N, K]. On the
     holdout the temperature and the decision rule are cross-fitted.
     """
-    competition, path = run.competition, run.csv(part)
-    form, probs = submission.holdout_form(competition, ids), run.probs(part, ids)
+    probs = run.probs(part, ids)
     if part == "holdout":
         probs, answers = fitted.cross_fitted(run, probs, labels)
     else:
         answers = fitted.decision(run)(probs)
+    return scored(run, run.csv(part), ids, labels, probs, answers)
+
+
+def scored(
+    run: Run, path: Path, ids: Sequence[str], labels: Answers, probs: NDArray[np.float32], answers: Answers
+) -> Score:
+    """Write probabilities [N, K] and answers of labelled images `ids` [N] to `path`, as a submission is written, and
+    return the score of that file.
+    """
+    competition = run.competition
+    form = submission.holdout_form(competition, ids)
     submission.write(path, form, ids, probs, answers)
     known: dict[str, Label] = dict(zip(ids, names_of(labels, competition.classes), strict=True))
-    score = submission.score(path, form, known, competition, groups=run.groups(form.images))
+    score = submission.score(path, form, known, competition, groups=run.groups(ids))
     return stratification.widened(score, division.bias(run, ids, labels, probs, answers))
 
 
