@@ -18,7 +18,6 @@ from featherweight.runtime import device
 from featherweight.runtime.device import make_runtime
 from featherweight.training import checkpoint
 from featherweight.training.examples import Examples
-from featherweight.training.norm_stats import standardize
 from featherweight.training.trainer import Trainer
 
 RECIPE = {
@@ -185,15 +184,6 @@ def test_it_runs_outside_the_main_thread(tmp_path):
     thread.start()
     thread.join()
     assert len(done) == 1
-
-
-def test_standardize_is_the_mean_and_deviation_of_each_channel():
-    images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
-    recipe = Recipe.model_validate(RECIPE)
-    model = build(recipe.model, Shape(2, 3, 6))
-    standardize(model, images, chunk=7)
-    np.testing.assert_allclose(model.normalize.mean.flatten(), (images / 255).mean((0, 1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(model.normalize.std.flatten(), (images / 255).std((0, 1, 2)), rtol=1e-5)
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -196,9 +196,7 @@ def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait
     """Upload a run's checked submission to Kaggle; return the result as a sentence."""
     from featherweight.kaggle import submit_and_score
 
-    return submit_and_score.submit(
-        str(find(run).folder), competition=None, message=message, again=again, wait_minutes=wait_minutes
-    )
+    return submit_and_score.submit(str(find(run).folder), message=message, again=again, wait_minutes=wait_minutes)
 
 
 def _done(run: Run) -> Run:

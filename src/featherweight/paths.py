@@ -57,6 +57,11 @@ def kernels() -> Path:
     return home() / "kernels"
 
 
+def plans() -> Path:
+    """Return the folder of the plans of `auto`, which has a folder per competition."""
+    return home() / "plans"
+
+
 def reports() -> Path:
     """Return the folder of pages and pictures that belong to no single run: data pages, comparisons, previews."""
     return home() / "reports"

@@ -1,15 +1,18 @@
-"""Archives as Kaggle delivers them, unpacked so that nothing leaves its folder, fills the disk or is overwritten."""
+"""Archives as Kaggle delivers them, unpacked so that nothing leaves its folder, fills the disk or is overwritten; and
+zips of the same bytes for the same files.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import stat
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -29,6 +32,7 @@ SMALL = 2**30
 LONGEST_NAME, LONGEST_PATH = 240, 2000  # bytes; file systems take 255 and 4,096, and names are added to
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make gpj.exe of exe.jpg
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip that is made here
 LONGEST_HEADER = 2**20  # bytes of a tar's extended header, which holds a name or a few facts
 
 
@@ -48,6 +52,15 @@ KINDS = (  # first bytes, endings that say so, what it is and what to do
 
 class Damaged(UserError):  # noqa: N818 - as OverBudget is
     """An archive that is cut short or damaged; downloading it again may help."""
+
+
+def zipped(contents: Mapping[str, bytes]) -> bytes:
+    """Return a zip of files, by name and in this order; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name, EARLIEST), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def is_archive(path: Path) -> bool:

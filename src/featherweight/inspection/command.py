@@ -43,7 +43,7 @@ def inspect(name: str) -> Path:
     result = checks.inspect(data, competition.classes, held_out, ungrouped=not came_divided)
     stem = Path(name).stem
     summary += _grouping(result, stem) + _wrong_labels(stem)
-    page = paths.home() / "reports" / f"{stem}-data.html"
+    page = paths.reports() / f"{stem}-data.html"
     data_page.write(page, competition.title, result, data.train, summary)
     for line in [*summary, *data_page.lines(result)]:
         say(line)
@@ -88,7 +88,7 @@ def _grouping(result: checks.Inspection, stem: str) -> list[str]:
     try:
         atomic.write_text(paths.data() / name, text.getvalue())
     except OSError:  # read-only, as /kaggle/input; the key may be an absolute path
-        path = (paths.home() / "reports" / name).absolute()
+        path = (paths.reports() / name).absolute()
         atomic.write_text(path, text.getvalue())
         return [f"{what} {path}"]
     return [f"{what} {name}"]

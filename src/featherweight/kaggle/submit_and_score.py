@@ -34,9 +34,9 @@ LONGEST_MESSAGE = 400
 def submit(
     what: str,
     *,
-    competition: str | None,
-    message: str | None,
-    again: bool,
+    competition: str | None = None,
+    message: str | None = None,
+    again: bool = False,
     wait_minutes: float = 0,
     by_kernel: bool = False,
 ) -> str:
@@ -48,7 +48,7 @@ def submit(
     target = paths.submissions()
     try:
         with FileLock(target / "submit.lock", timeout=0):
-            submission, message = _upload(entry.connect(), entry, message or entry.message, again)
+            submission = _upload(entry.connect(), entry, message or entry.message, again)
     except Timeout:
         raise UserError("another submission is being made from this workspace; wait for it to end") from None
     if wait_minutes > 0 and submission.status == "PENDING":
@@ -88,7 +88,7 @@ def leaderboard(name: str, count: int) -> list[LeaderboardRow]:
     return Kaggle().leaderboard(slug_and_folder(name)[0], count)
 
 
-def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[KaggleSubmission, str]:
+def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> KaggleSubmission:
     listed = kaggle.submissions(entry.slug)
     prefix = f"fw-{entry.sha256[:12]}"
     known = ledger.submissions()
@@ -100,7 +100,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Ka
             _record(row, arrived or LOST)
             if arrived:
                 say("the last attempt had arrived: nothing is uploaded again")
-                return arrived, message
+                return arrived
         elif row["status"] not in (REFUSED, LOST) and earlier is None:
             earlier = KaggleSubmission(
                 int(row["reference"] or 0), "", "", row["status"], row.get("public"), None, row["date"]
@@ -138,7 +138,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Ka
             f"it was submitted as {submission.reference}, and that could not be written into {error.filename}: "
             f"{error.strerror}; make room, then the same command adds it, and uploads nothing"
         ) from None
-    return submission, text
+    return submission
 
 
 def _wait(kaggle: Kaggle, slug: str, submission: KaggleSubmission, seconds: float) -> KaggleSubmission:

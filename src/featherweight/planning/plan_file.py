@@ -15,7 +15,7 @@ from featherweight.planning.plan import Plan
 
 def write(plan: Plan, name: str, competition: str) -> Path:
     """Store the plan's recipe as `plans/<competition>/<name>.yaml`, with a number if that name is taken."""
-    folder = paths.home() / "plans" / competition
+    folder = paths.plans() / competition
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # two commands may plan at the same time
         names = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))

@@ -32,7 +32,7 @@ TRIALS = 20  # of a search that its table shows
 
 def weigh_in(weighed: BudgetCheck) -> None:
     """Print a model's parameters by module against the limit, and multiply-adds by two counters."""
-    table = _table(weighed.name, ["module", "parameters", "share", "statistics", "M multiply-adds"])
+    table = blank_table(["module", "parameters", "share", "statistics", "M multiply-adds"], weighed.name)
     for group in weighed.groups:
         share = f"{group.parameters / weighed.limit:.1%}"
         table.add_row(group.name, f"{group.parameters:,}", share, f"{group.statistics:,}", f"{group.macs / 1e6:,.2f}")
@@ -57,7 +57,7 @@ def families(weighed: Sequence[BudgetCheck], families: Mapping[str, str], lines:
     from featherweight.config.purpose import purpose
 
     known = {one.name: one for one in weighed}
-    table = _table("", ["recipe", "family", "parameters", "of the limit", "", "what it is for"])
+    table = blank_table(["recipe", "family", "parameters", "of the limit", "", "what it is for"])
     table.columns[1].justify = table.columns[5].justify = "left"
     for recipes in lines.values():
         for name in recipes:
@@ -75,7 +75,7 @@ def families(weighed: Sequence[BudgetCheck], families: Mapping[str, str], lines:
 def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
     """Print a family's keys."""
     say(summary)
-    table = _table("", ["key", "default", "meaning"])
+    table = blank_table(["key", "default", "meaning"])
     table.columns[1].justify = table.columns[2].justify = "left"
     table.columns[2].no_wrap = False
     for row in arguments:
@@ -85,7 +85,7 @@ def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
 
 def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> None:
     """Print networks with pretrained weights, one per line, with a classifier for this many classes."""
-    table = _table("", ["timm/", "ImageNet top-1", "px", "parameters", "of the limit", "M multiply-adds"])
+    table = blank_table(["timm/", "ImageNet top-1", "px", "parameters", "of the limit", "M multiply-adds"])
     for net in nets:
         counted = net.counted(classes)
         row = [f"{net.top1:.1f}%", f"{net.size}", f"{counted:,}", f"{counted / limit:.1%}", f"{net.macs / 1e6:,.0f}"]
@@ -95,7 +95,7 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
 
 def weigh_ins(all_weighed: Sequence[BudgetCheck]) -> None:
     """Print one line per recipe."""
-    table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
+    table = blank_table(["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
     for weighed in all_weighed:
         share = f"{weighed.counted / weighed.limit:.1%}"
         verdict = "within the limit" if weighed.within_limit else "OVER"
@@ -107,7 +107,7 @@ def weigh_ins(all_weighed: Sequence[BudgetCheck]) -> None:
 
 def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
     """Print what the solver found: a member's model as in a recipe, one per line."""
-    table = _table("", ["in a recipe", "parameters", "of the limit", "M multiply-adds"])
+    table = blank_table(["in a recipe", "parameters", "of the limit", "M multiply-adds"])
     for member in shown:
         weighed = member.weighed
         share = f"{weighed.counted / weighed.limit:.2%}"
@@ -160,7 +160,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
     gone = sum(not (paths.runs() / run / "run.json").is_file() for run in rows["run"])
     parts = query.scored_parts(rows)
     scores = [f"{part} %" for part in parts]
-    table = _table("", ["run", "competition", "parameters", *scores, *public, "minutes", "date", *differ])
+    table = blank_table(["run", "competition", "parameters", *scores, *public, "minutes", "date", *differ])
     for row, difference in zip(rows.to_dict("records"), differences, strict=True):
         table.add_row(
             escape(row["run"]),
@@ -185,7 +185,7 @@ def by_seed(rows: pd.DataFrame) -> None:
         return
     shown = [*query.scored_parts(rows), "public"]
     heads = [f"{part} %" for part in shown]
-    table = _table("", ["recipe", "competition", "parameters", "seeds", *heads, "minutes"])
+    table = blank_table(["recipe", "competition", "parameters", "seeds", *heads, "minutes"])
     for row in rows.to_dict("records"):
         metric = metric_by_name(row["metric"])
         scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in shown]
@@ -215,7 +215,7 @@ def gaps(shown: Sequence[Gap], picture: Path) -> None:
 
 def submissions(rows: pd.DataFrame) -> None:
     """Print every submission in its last state, the newest first."""
-    table = _table("", ["run", "kaggle", "reference", "status", "holdout %", "public", "private", "date"])
+    table = blank_table(["run", "kaggle", "reference", "status", "holdout %", "public", "private", "date"])
     for row in rows.iloc[::-1].to_dict("records"):
         scores = ["" if math.isnan(row[key]) else f"{row[key]:.5f}" for key in ("public", "private")]
         date = str(row["date"])[:16].replace("T", " ")
@@ -226,7 +226,7 @@ def submissions(rows: pd.DataFrame) -> None:
 
 def leaderboard(places: Sequence[LeaderboardRow]) -> None:
     """Print the first teams."""
-    table = _table("", ["team", "rank", "score", "date"])
+    table = blank_table(["team", "rank", "score", "date"])
     for place in places:
         table.add_row(escape(place.team), str(place.rank), place.score, place.date.replace("T", " "))
     show_table(table)
@@ -236,7 +236,7 @@ def comparison(rows: pd.DataFrame) -> None:
     """Print runs by their scores on the same held-out images, the best first, with 95 % intervals."""
     metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
     heads = [metric_by_name(metric).spoken + metric_by_name(metric).percent for metric in metrics]
-    table = _table("", ["run", *heads])
+    table = blank_table(["run", *heads])
     for row in rows.to_dict("records"):
         scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
         table.add_row(escape(row["run"]), *scores)
@@ -249,7 +249,7 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
     trained = rows[~refused]
     short = [key.rpartition(".")[2] for key in keys]
     named = [end if short.count(end) == 1 else key for key, end in zip(keys, short, strict=True)]
-    table = _table("", ["candidate", metric.name, "95 % interval", "epochs", "parameters", "seconds", *named])
+    table = blank_table(["candidate", metric.name, "95 % interval", "epochs", "parameters", "seconds", *named])
     for row in trained.head(TRIALS).to_dict("records"):
         score, low, high = (metric.shown(row[key]) for key in ("score", "low", "high"))
         known = not math.isnan(row["score"])
@@ -287,10 +287,6 @@ def _minutes(minutes: float) -> str:
 
 def blank_table(columns: Sequence[str], title: str = "") -> Table:
     """Return a table of these columns, the first of them text."""
-    return _table(title, columns)
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
         words = place == 0 or column == "differs in"  # may be wrapped in a narrow terminal

@@ -8,11 +8,9 @@ submissions/<name>.csv  what was, or may be, uploaded
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from importlib import metadata
@@ -30,7 +28,6 @@ from featherweight.runs.run import Run
 FORMAT = 1
 DESCRIPTION = "bundle.json"
 LEFT_OUT = ("run.lock", "export")  # not bundled, like the files that a killed process was writing
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in it, so that one run always gives the same bytes
 
 
 def write(run: Run, path: Path) -> int:
@@ -63,11 +60,8 @@ def write(run: Run, path: Path) -> int:
         "ledger": [row for each in runs for row in ledger.records(table[table["run"] == each.name])[-1:]],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, content in {DESCRIPTION: json.dumps(about, indent=2).encode() + b"\n", **contents}.items():
-            bundle.writestr(zipfile.ZipInfo(name, EARLIEST), content, zipfile.ZIP_DEFLATED)
-    atomic.write_bytes(path, buffer.getvalue())
+    description = json.dumps(about, indent=2).encode() + b"\n"
+    atomic.write_bytes(path, archive.zipped({DESCRIPTION: description, **contents}))
     return len(contents)
 
 

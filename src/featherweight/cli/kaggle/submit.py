@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from featherweight.cli.arguments import RUNS, add_competition, completed
 
@@ -20,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Upload the CSV, or enter the notebook."""
-    return submit(
+    from featherweight.kaggle import submit_and_score
+
+    result = submit_and_score.submit(
         arguments.what,
         competition=arguments.competition,
         message=arguments.message,
@@ -28,13 +29,5 @@ def run(arguments: argparse.Namespace) -> int:
         wait_minutes=30 if arguments.wait else 0,
         by_kernel=arguments.kernel,
     )
-
-
-def submit(what: str, *, competition: str | None = None, message: str | None = None, **options: Any) -> int:
-    """Upload the submission of a run, or a CSV, and print the result; `options` are passed to
-    `submit_and_score.submit`.
-    """
-    from featherweight.kaggle import submit_and_score
-
-    print(submit_and_score.submit(what, competition=competition, message=message, **{"again": False, **options}))
+    print(result)
     return 0

@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight import paths
     from featherweight.runs import bundle
     from featherweight.runs.elsewhere import lacks_data
+    from featherweight.runs.run import Run
 
     if arguments.name is not None:
         paths.refuse_name(arguments.name, "--name")
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{loaded.name} is in {loaded.folder}")
     if lacks_data(loaded.competition):
         print(f"its data are not here; if you have them: ./run.sh init FOLDER --name {loaded.competition_name}")
-    if lacking := [name for name in bundle.teachers(loaded) if not (paths.runs() / name / "run.json").is_file()]:
+    if lacking := [name for name in bundle.teachers(loaded) if not Run.exists(name)]:
         print(f"to continue it, load its teachers too: {', '.join(lacking)}")
     if loaded.is_finished:
         print(f"next: ./run.sh predict {loaded.name} FOLDER, or ./run.sh compare {loaded.name} RUN")

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs.request import RunRequest, refuse_name
 
     # What a run would refuse at its start is refused before planning, which takes a while.
-    for place in (paths.home() / "plans", *(() if arguments.plan else (paths.runs(), paths.submissions()))):
+    for place in (paths.plans(), *(() if arguments.plan else (paths.runs(), paths.submissions()))):
         paths.refuse_unwritable(place)
     if arguments.name is not None and not arguments.plan:
         refuse_name(arguments.name)

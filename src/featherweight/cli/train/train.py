@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from featherweight import paths
 from featherweight.cli.arguments import add_configuration, add_machine, add_recipe, add_report, note_default, overrides
-from featherweight.cli.kaggle.submit import submit
 from featherweight.cli.train.finish import finish, write_report
 from featherweight.errors import UserError
 from featherweight.runtime import launcher
@@ -47,16 +46,20 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.config.contradictions import say_contradictions
 
     if arguments.submit:
-        from featherweight.kaggle import submit_and_score
+        from featherweight.kaggle.submit_and_score import refuse_if_impossible
 
-        submit_and_score.refuse_if_impossible(arguments.competition)
+        refuse_if_impossible(arguments.competition)
     command = [*arguments.command_line, *([f"--procs={launcher.count()}"] if launcher.inside() else [])]
     recipe = config.load_recipe(arguments.recipe, overrides(arguments))
     task = _task(arguments, recipe, command)
     say_contradictions(recipe)
     started = task.start(arguments.name)
     code = finish(started, arguments.report)
-    return submit(started.name) if arguments.submit and code == 0 else code
+    if arguments.submit and code == 0:
+        from featherweight.kaggle.submit_and_score import submit
+
+        print(submit(started.name))
+    return code
 
 
 def _task(arguments: argparse.Namespace, recipe: Recipe, command: list[str]) -> RunRequest:

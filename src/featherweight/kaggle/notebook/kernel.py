@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +21,7 @@ from typing import Any
 from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
 from featherweight.config.competition import Kernel
+from featherweight.data.archive import zipped
 from featherweight.errors import UserError
 from featherweight.kaggle.download import data_folder, kaggle_name
 from featherweight.kaggle.notebook import script, wheels
@@ -161,9 +161,8 @@ def _write_data(folder: Path, wish: Wish, owner: str) -> None:
     if wish.run:  # each a zip by another name: Kaggle unpacks those that it knows
         bundle.write(wish.run, folder / "run.bundle")
     elif isinstance(model, CustomModel):
-        with zipfile.ZipFile(folder / SOURCES, "w") as sources:
-            for name, text in sorted(model.sources.items()):
-                sources.writestr(zipfile.ZipInfo(name, wheels.EARLIEST), text)
+        sources = {name: text.encode() for name, text in sorted(model.sources.items())}
+        (folder / SOURCES).write_bytes(zipped(sources))
     store(wish.recipe, folder / "recipe.yaml")
     store(wish.competition, folder / "competition.yaml")
     if model.name in OF_FAMILIES:

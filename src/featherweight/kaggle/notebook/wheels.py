@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import io
 import re
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
 from featherweight import __version__, paths
+from featherweight.data.archive import zipped
 from featherweight.errors import UserError
-
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that the same files make the same bytes
 
 
 @functools.cache
@@ -32,7 +29,7 @@ def of_installed(name: str) -> tuple[str, bytes]:
         inside: file.read_bytes() for inside, file in files.items() if file.is_file() and "__pycache__" not in inside
     }
     called = re.sub(r"[-.]+", "_", package.metadata["Name"])
-    return f"{called}-{package.version}-{tags[0]}.whl", _zipped(contents)
+    return f"{called}-{package.version}-{tags[0]}.whl", zipped(dict(sorted(contents.items())))
 
 
 @functools.cache
@@ -53,16 +50,8 @@ def of_this_package() -> tuple[str, bytes]:
     )
     rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in contents.items()]
     contents[f"{about}/RECORD"] = ("\n".join([*rows, f"{about}/RECORD,,"]) + "\n").encode()
-    return f"featherweight-{__version__}-py3-none-any.whl", _zipped(contents)
+    return f"featherweight-{__version__}-py3-none-any.whl", zipped(dict(sorted(contents.items())))
 
 
 def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-
-
-def _zipped(contents: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for name, content in sorted(contents.items()):
-            wheel.writestr(zipfile.ZipInfo(name, EARLIEST), content, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
