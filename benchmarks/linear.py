@@ -122,7 +122,7 @@ def trained(path: Path, epochs: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         examples = Examples(train, holdout, 10, recipe.augment)
-        history = Trainer(recipe, model, examples, make_runtime("cpu"), Path(folder)).fit(watching=between)
+        history = Trainer(recipe, model, examples, make_runtime("cpu"), Path(folder)).fit(on_epoch=between)
     return {
         "seconds": float(history["seconds"].diff().iloc[1:].median()),
         "images": int(history["step"].iloc[0]) * BATCH,

@@ -36,7 +36,7 @@ from featherweight.schema import OneOf
 from featherweight.training import trainer
 from featherweight.training.averaging import AVERAGES
 from featherweight.training.batches import Batch, Batches
-from featherweight.training.distillation import NOBODY, Teachers
+from featherweight.training.distillation import NO_TEACHERS, Teachers
 from featherweight.training.examples import Examples
 from featherweight.training.losses import LOSSES
 from featherweight.training.optimizers import OPTIMIZERS
@@ -152,7 +152,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
 
     def run(
         augment: list[Augmentation] = [],
-        teachers: Teachers = NOBODY,
+        teachers: Teachers = NO_TEACHERS,
         several: Processes = ALONE,
         precision: str = "fp32",
         model: dict[str, Any] = WRN,

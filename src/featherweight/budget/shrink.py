@@ -56,7 +56,7 @@ def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
 
 
 def _family(spec: Choice) -> Family:
-    """Return the family of a model; None for a user's own network."""
+    """Return the family of a model; for a user's own network one that has no narrower members."""
     return FAMILY.get(spec.name) or Family(spec.name, spec)
 
 

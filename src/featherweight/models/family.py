@@ -45,7 +45,14 @@ class Filling:
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its name in recipes, and its constructor, whose signature is described in `featherweight.models`."""
+    """A family: its name in recipes, and its constructor, whose signature is described in `featherweight.models`.
+
+    Attributes:
+        narrows: the key of the constructor that makes a network narrower, if there is one.
+        gives_up: keys, with values, that a network over the limit is proposed without first.
+        same: networks of the libraries that are members of this family, by name, with the keys that make them.
+        filling: how members that fill a limit are found; None if `fill` does not take the family.
+    """
 
     name: str
     constructor: Callable[..., nn.Module]

@@ -45,7 +45,7 @@ from featherweight.runtime.processes import Processes
 from featherweight.runtime.rng import derive
 from featherweight.training import checkpoint
 from featherweight.training.deadline import Deadline
-from featherweight.training.distillation import NOBODY
+from featherweight.training.distillation import NO_TEACHERS
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
@@ -203,14 +203,14 @@ def train_model(
     train: LabelledPack,
     holdout: LabelledPack,
     device: Runtime,
-    watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
     deadline: Deadline | None = None,
 ) -> Classifier:
-    """Return the run's trained model; one that is trained already is loaded. See `Trainer.fit` for `watching` and for
+    """Return the run's trained model; one that is trained already is loaded. See `Trainer.fit` for `on_epoch` and for
     how a `deadline` shortens the training, which is stored in the run's recipe.
     """
     competition, recipe = run.competition, run.recipe
-    learned_from = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
+    learned_from = NO_TEACHERS if run.weights.exists() else teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, competition.shape)
     if starts_pretrained(recipe.model) and not run.has_begun:
@@ -220,10 +220,10 @@ def train_model(
         examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
         trainer = Trainer(recipe, model, examples, device, run.folder, competition.metric)
         if deadline:
-            trainer.fit(watching, replace(deadline, noted=run.note_shortened))
+            trainer.fit(on_epoch, replace(deadline, noted=run.note_shortened))
         else:
             name = shlex.quote(run.competition_name)
-            trainer.fit(watching, shorter=f"./run.sh auto --competition {name} --minutes 60")
+            trainer.fit(on_epoch, shorter=f"./run.sh auto --competition {name} --minutes 60")
         device.processes.once(lambda: checkpoint.save_weights(run.weights, model))
     if device.processes.first:  # here too after a kill between the two
         (run.folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -213,7 +213,7 @@ class Trained:
 
 
 def trained(
-    search: Search, recipe: Recipe, folder: Path, watching: Callable[[Mapping[str, Any]], None] = lambda row: None
+    search: Search, recipe: Recipe, folder: Path, on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
 ) -> Trained:
     """Train a candidate in that folder, with the changes that the start of a run makes to its recipe."""
     with hushed():
@@ -228,7 +228,7 @@ def trained(
     labelled = None if came_divided else len(train) + len(holdout) + len(test or [])
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
-        model = pipeline.train_model(run, train, holdout, search.device, watching)
+        model = pipeline.train_model(run, train, holdout, search.device, on_epoch)
     place = {id: place for place, id in enumerate(id for part in data.labelled for id in part.ids)}
     groups = known.group[[place[id] for id in holdout.ids]]
     together = groups if len(np.unique(groups)) < len(groups) else None

@@ -53,7 +53,7 @@ class Teachers:
         return (answers * count + known * self.savers) / (count + self.savers) if self.savers else answers
 
 
-NOBODY = Teachers()
+NO_TEACHERS = Teachers()
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from featherweight.augment.table import Augmentation
 from featherweight.data.pack import LabelledPack
-from featherweight.training.distillation import NOBODY, Teachers
+from featherweight.training.distillation import NO_TEACHERS, Teachers
 
 
 @dataclass(frozen=True)
@@ -18,4 +18,4 @@ class Examples:
     holdout: LabelledPack
     num_classes: int
     augment: Sequence[Augmentation] = ()
-    teachers: Teachers = NOBODY
+    teachers: Teachers = NO_TEACHERS

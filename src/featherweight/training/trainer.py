@@ -60,7 +60,7 @@ class Trainer:
 
     If there is a checkpoint in `folder`, it continues from it. Each of several processes makes a trainer; they share
     every batch and end with the same model, and the first one writes the files. `metric` is the competition's (default:
-    accuracy) and is computed after every epoch.
+    accuracy) and is computed at every evaluation.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Trainer:
 
     def fit(
         self,
-        watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
+        on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
         deadline: Deadline | None = None,
         shorter: str = "",
     ) -> pd.DataFrame:
@@ -102,7 +102,7 @@ class Trainer:
 
         The values of training images come from the steps themselves: from augmented and mixed images (a mixed one has
         the class with the largest part) and from the weights before each step. Where the metric needs probabilities,
-        only the holdout is scored. `watching` is called with each row; an exception in it ends the training. A
+        only the holdout is scored. `on_epoch` is called with each row; an exception in it ends the training. A
         `deadline` may shorten it. `shorter` is the command that plans a shorter one (see `TimeForecast`).
 
         Raises DivergedError when the loss is no longer finite. Raises KeyboardInterrupt after Ctrl-C, with the state
@@ -125,14 +125,14 @@ class Trainer:
                     self.stop_or_save()
                     self.shorten(deadline)
                 self.refuse_nan()  # waits for the GPU
-                self.end_epoch(watching)
-                if self.has_settled():
+                self.end_epoch(on_epoch)
+                if self.should_stop_early():
                     break
             if self.length.epochs == 0:
-                self.end_epoch(watching)
+                self.end_epoch(on_epoch)
             if any(self.processes.any(self.interrupted.is_set())):  # while the holdout was scored for the last time
                 raise KeyboardInterrupt
-        self.take_what_ships()
+        self.load_final_weights()
         return table(state.history)
 
     def _prepare(self) -> TrainState:
@@ -219,10 +219,10 @@ class Trainer:
         if recipe.progressive:
             images = shrunk(images, recipe.progressive.scale(state.step / self.length.total))
 
-        loss, answers = self.leave_gradients(images, targets, batch)
+        loss, answers = self.compute_gradients(images, targets, batch)
         if recipe.sam is not None:
             with climbed(state.model, recipe.sam.rho, recipe.sam.adaptive):
-                self.leave_gradients(images, targets, batch)
+                self.compute_gradients(images, targets, batch)
         if recipe.train.clip is not None:
             state.scaler.unscale_(state.optimizer)
             torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.train.clip)
@@ -231,7 +231,7 @@ class Trainer:
         state.optimizer.zero_grad(set_to_none=True)
         return loss, answers.view(2, size)
 
-    def leave_gradients(self, images: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def compute_gradients(self, images: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute the (scaled) gradients, summed over the parts of the batch and the processes.
 
         To the right of `targets` [B, K] may be the teachers' saved probabilities. Returns the loss, and the true and
@@ -323,7 +323,7 @@ class Trainer:
             f"Try a smaller optimizer.lr, or a schedule with a warm-up; with train.precision fp16 or bf16, try fp32"
         )
 
-    def end_epoch(self, watching: Callable[[Mapping[str, Any]], None]) -> None:
+    def end_epoch(self, on_epoch: Callable[[Mapping[str, Any]], None]) -> None:
         """Add the epoch's row to the history, score the holdout if it is due, and show both."""
         state, epochs = self.state, max(1, self.length.epochs)
         state.seconds += time.monotonic() - self.timed_at
@@ -331,7 +331,7 @@ class Trainer:
         epoch = len(state.history)
         if self.processes.first:
             atomic.write_text(self.folder / "history.csv", table(state.history).to_csv(index=False))
-        watching(state.history[-1])
+        on_epoch(state.history[-1])
         self.progress.advance(0, state.note(short=True))
         if self.length.epochs == 0:
             say(f"  only the linear probe is trained  {state.note()}")
@@ -376,7 +376,7 @@ class Trainer:
             row["holdout_score"] = value(self.metric, probs.astype(np.float64), holdout.labels)
         return row
 
-    def has_settled(self) -> bool:
+    def should_stop_early(self) -> bool:
         """Return True if early stopping applies: no new best on the holdout for `patience` evaluations.
 
         Copies the weights of each new best, if they are to be restored.
@@ -392,7 +392,7 @@ class Trainer:
             say(f"  stopped after epoch {len(state.history)}: {stopping.metric} has not improved")
         return waited >= stopping.patience
 
-    def take_what_ships(self) -> None:
+    def load_final_weights(self) -> None:
         """Load the final weights into the model: the best, an average's, or its own."""
         state, ship = self.state, self.recipe.ship
         shipping = state.averages.shipping(ship, state.model)

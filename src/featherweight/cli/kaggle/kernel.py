@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = kernel.write(wish, gpu=arguments.gpu)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"wrote {paths.shown(folder)} ({size / 2**20:.1f} MB): {wish.rules.minutes} minutes, no network")
-    print(f"  {kernel.NOBODY} in it stands for your name on Kaggle; --push fills it in and sends it")
+    print(f"  {kernel.OWNER_PLACEHOLDER} in it stands for your name on Kaggle; --push fills it in and sends it")
     gpu = " --gpu" if arguments.gpu else ""
     print(f"next: ./run.sh kernel {arguments.what} --competition {wish.competition_name}{gpu} --push")
     return 0

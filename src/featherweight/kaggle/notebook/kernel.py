@@ -30,7 +30,7 @@ from featherweight.models.pretrained_weights import PACKAGE, starts_pretrained
 from featherweight.runs import bundle, ledger
 from featherweight.runs.run import Run
 
-NOBODY = "YOUR-NAME"  # where the user's name on Kaggle belongs
+OWNER_PLACEHOLDER = "YOUR-NAME"  # where the user's name on Kaggle belongs
 CARRIED = (
     "annotated-types", "filelock", "markdown-it-py", "mdurl", "pydantic", "pydantic_core", "pygments", "rich",
     "ruamel.yaml", "safetensors", "typing-inspection", "typing_extensions",
@@ -108,7 +108,7 @@ def _asks_a_hub(recipe: Recipe) -> bool:
     return starts_pretrained(recipe.model) and recipe.model.arguments.get("weights") is None
 
 
-def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
+def write(wish: Wish, *, gpu: bool = False, owner: str = OWNER_PLACEHOLDER) -> Path:
     """Write the notebook's code and data, each complete, and return the folder. Raises UserError if the competition
     forbids what is asked.
     """
