@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import _record
@@ -30,7 +29,7 @@ from featherweight.config import load_competition
 from featherweight.evaluation.inference import predict_probs
 from featherweight.runs import division, predictions
 from featherweight.runs.run import Run
-from featherweight.runtime.device import has_fast_bf16, make_runtime
+from featherweight.runtime.device import LEAST_GAIN, bf16_gain, make_runtime
 
 PRECISIONS = ("fp32", "bf16")
 WARMING = 256  # images that are predicted before the clock starts
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe of all runs")
     arguments = parser.parse_args()
-    if not has_fast_bf16(torch.device("cpu")):
+    if bf16_gain() <= LEAST_GAIN:
         raise SystemExit("this processor is not faster in bf16 than in float32: ./run.sh doctor")
     for name in arguments.competitions:
         load_competition(name)

@@ -91,7 +91,8 @@ REFUSED = [
     ("train.epochs=1.5", "--set train.epochs=1.5: train.epochs: must be a valid integer, got 1.5"),
     (
         "train.precision=fp8",
-        "--set train.precision=fp8: train.precision: must be 'auto', 'native', 'fp32', 'bf16' or 'fp16', got 'fp8'",
+        "--set train.precision=fp8: train.precision: must be 'auto', 'native', 'bf16_if_supported', 'fp32', 'bf16' or "
+        "'fp16', got 'fp8'",
     ),
     ("model.dropout=1.5", "--set model.dropout=1.5: model.dropout: must be less than 1, got 1.5"),
     ("split.holdout=0", "--set split.holdout=0: split.holdout: must be greater than 0, got 0"),

@@ -160,14 +160,6 @@ def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
         make_runtime("cpu", "fp16")
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(0.0, None), (0.5, None), (1.8, torch.bfloat16)])
-def test_native_is_bf16_only_where_the_cpu_is_faster_in_it(monkeypatch, gain, dtype):
-    monkeypatch.setattr(device, "bf16_gain", lambda: gain)
-    assert make_runtime("cpu", "native").dtype is dtype
-    assert make_runtime("cpu", "bf16").dtype is torch.bfloat16
-    assert make_runtime("cpu", "auto").dtype is None
-
-
 def test_the_gain_of_bf16_is_a_measured_ratio_and_0_without_instructions(monkeypatch):
     threads = torch.get_num_threads()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})

@@ -119,8 +119,10 @@ class Train(Section):
     clip: Positive | None = Field(None, description="maximum norm of the whole gradient; a larger one is scaled down")
     decay_norms: Flag = Field(True, description="apply weight decay to norms and biases too")
     bias_rate: Positive = Field(1.0, description="factor on the learning rate of the norms' biases")
-    precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU where it is faster"
+    precision: Literal["auto", "native", "bf16_if_supported", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU that is faster in it when the run "
+        "starts; bf16_if_supported: fp32 on devices without instructions for bf16",
     )
     compile: Flag = Field(False, description="use torch.compile in training; starting takes a minute longer")
     evaluate_every: PositiveInt = Field(1, description="epochs from one evaluation on the holdout to the next")

@@ -5,8 +5,9 @@ An ensemble asks each member at its own image size and averages by weight, as it
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,6 +32,7 @@ from featherweight.runs.evaluate import names_of
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime.cores import cores
+from featherweight.runtime.device import Runtime
 
 CHUNK_BYTES = 2**26  # of decoded pictures held at once, but at least a batch
 Picture = str | Path | NDArray[Any]  # a file, or uint8 [H, W] or [H, W, C]
@@ -77,6 +79,7 @@ class _Member:
     recipe: Recipe
     model: Classifier
     weight: float
+    runtime: Runtime  # on the device of all, in the precision that the member's probabilities were made in
 
 
 class Predictor(nn.Module):
@@ -93,10 +96,9 @@ class Predictor(nn.Module):
         super().__init__()
         self.run, self.classes = run, list(run.competition.classes)
         self.several = run.competition.target == "several"
-        precision = run.recipe.train.precision
-        self.runtime = devices.make_runtime(device or run.device, precision, run.metadata.threads)
-        self.members = [_member(*each, views) for each in run.weighted_models]
-        self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
+        runtime = functools.partial(devices.make_runtime, device or run.device, threads=run.metadata.threads)
+        self.members = [_member(*each, views, runtime) for each in run.weighted_models]
+        self.models = nn.ModuleList(member.runtime.place(member.model).eval() for member in self.members)
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         total = torch.zeros(len(images), len(self.classes), device=images.device)
@@ -171,7 +173,7 @@ class Predictor(nn.Module):
             part = predict_probs(
                 [member.model],
                 decoded[image],
-                runtime=self.runtime,
+                runtime=member.runtime,
                 start=start,
                 **predictions.inference_options(member.recipe, member.run.competition),
             )
@@ -190,11 +192,11 @@ def _ids(chunk: Sequence[Picture | Shown], start: int) -> list[str]:
     return [str(one) if isinstance(one, str | Path) else str(start + index) for index, one in enumerate(chunk)]
 
 
-def _member(run: Run, weight: float, views: str | None) -> _Member:
+def _member(run: Run, weight: float, views: str | None, make: Callable[[str], Runtime]) -> _Member:
     if not run.weights.exists():
         raise UserError(f"{run.name} has no weights yet: ./run.sh resume {run.name}")
     recipe = run.recipe if views is None else run.recipe_with([views])
-    return _Member(run, recipe, run.load_model(), weight)
+    return _Member(run, recipe, run.load_model(), weight, make(recipe.train.precision))
 
 
 def _decode(

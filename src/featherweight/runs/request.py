@@ -29,7 +29,7 @@ from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
-from featherweight.runtime.device import Runtime
+from featherweight.runtime.device import NATIVE, Runtime
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.training.head import heads_of
 from featherweight.training.losses import loss_for
@@ -89,6 +89,7 @@ class RunRequest:
         budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
         refuse_what_does_not_fit(recipe, competition)
         runtime = self._runtime(several)
+        recipe = _settled(recipe, runtime)
         if not members:
             recipe = within_memory(recipe, competition, runtime, several.count)
         metadata = replace(self._metadata(several), members=members, weights=weights)
@@ -143,6 +144,18 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
     viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
     for where, scales in (("progressive.scales", growing), ("predict.views: scales", viewed)):
         refuse_other_sizes(where, scales, recipe.model, competition.seen_by(recipe).shape)
+
+
+def _settled(recipe: Recipe, runtime: Runtime) -> Recipe:
+    """Return the recipe with what its precision `native` is in this runtime.
+
+    That is found by timing, which may turn out otherwise next time. So it is stored with the run, for whatever
+    continues or uses the run, in every process.
+    """
+    if recipe.train.precision != "native":
+        return recipe
+    precision = NATIVE[runtime.dtype is not None]
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": precision})})
 
 
 def cropped_as_published(recipe: Recipe, competition: Competition) -> Recipe:

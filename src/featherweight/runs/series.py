@@ -19,6 +19,7 @@ from featherweight.runs.metadata import PARTS
 from featherweight.runs.request import RunRequest, cropped_as_published
 from featherweight.runs.result import Result
 from featherweight.runs.run import Run
+from featherweight.runtime.device import NATIVE
 from featherweight.training.forecast import SOON
 
 Done = list[tuple[Run, Result]]
@@ -62,12 +63,18 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
 
 
 def _as_started(task: RunRequest, run: Run) -> Recipe:
-    """Return the request's recipe with what the start of that run, its memory and its deadline would change in it."""
+    """Return the request's recipe with what the start of that run, its memory and its deadline would change in it, and
+    the run's own choice of what `native` is.
+    """
     with hushed():
         recipe = cropped_as_published(task.recipe, task.competition)
-    stored, asked = run.recipe.train, recipe.train.accumulate
-    cut = max(asked, stored.accumulate) if "train.accumulate=" not in run.metadata.command else asked
-    changed = {"accumulate": cut, "shortened": stored.shortened}
+    stored, asked = run.recipe.train, recipe.train
+    cut, precision = asked.accumulate, asked.precision
+    if "train.accumulate=" not in run.metadata.command:
+        cut = max(cut, stored.accumulate)
+    if precision == "native" and stored.precision in NATIVE.values():
+        precision = stored.precision
+    changed = {"accumulate": cut, "shortened": stored.shortened, "precision": precision}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=changed)})
 
 

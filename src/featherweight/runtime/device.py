@@ -26,7 +26,10 @@ M = TypeVar("M", bound=nn.Module)
 MOST_THREADS = 1024  # more than this machine's cores, since a run may be continued on a smaller one
 USABLE = ("cpu", "cuda", "mps", "xpu")  # types of devices that hold values; torch has others for shapes only
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_GAIN = 1.2  # far from what was measured, 0.5 and 1.7, so that a machine always answers the same
+# What `native` is from the start of a run on, by whether bf16 is faster. The first is not plain bf16, because the run
+# may later predict on a processor without instructions for it, where that takes several times as long as fp32.
+NATIVE = {True: "bf16_if_supported", False: "fp32"}
+LEAST_GAIN = 1.2  # far from what was measured, 0.5 and 1.7
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -131,19 +134,29 @@ def make_runtime(
     chosen = _device(device, processes)
     if chosen.type == "cpu":
         _keep_freed_memory()
-    if precision in ("auto", "native"):
-        wanted = precision == "native" or chosen.type == "cuda"
-        precision = "bf16" if wanted and has_fast_bf16(chosen) else "fp32"
+    if precision not in DTYPES:
+        precision = "bf16" if _takes_bf16(precision, chosen) else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("train.precision: fp16 needs a GPU; on the CPU there are fp32 and bf16")
     return Runtime(chosen, DTYPES[precision], processes)
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """True if the device computes faster in bf16 than in fp32."""
+def _takes_bf16(precision: str, device: torch.device) -> bool:
+    """True if a precision that depends on the device is bf16 there. Only `native` on a CPU is a matter of timing."""
+    if not _supports_bf16(device):
+        return False
+    if device.type == "cuda" or precision == NATIVE[True]:
+        return True
+    return precision == "native" and bf16_gain() > LEAST_GAIN
+
+
+def _supports_bf16(device: torch.device) -> bool:
+    """True if the device has instructions for bf16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bf16_gain() > LEAST_GAIN
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # missing in the oldest supported torch
+    able: dict[str, bool] = ask()
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 @functools.cache
@@ -153,9 +166,7 @@ def bf16_gain() -> float:
     It is 0 without instructions for bf16. Those of AVX-512 are fast on AMD's processors and slow on Intel's, which have
     AMX for it; but virtual machines often lack that.
     """
-    ask = getattr(torch.cpu, "get_capabilities", dict)  # missing in the oldest supported torch
-    able: dict[str, bool] = ask()
-    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+    if not _supports_bf16(torch.device("cpu")):
         return 0.0
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
     matrices = {dtype: torch.ones(256, 256, dtype=dtype) for dtype in seconds}
