@@ -147,6 +147,19 @@ def test_in_the_same_time_more_images_are_not_forecast_to_do_harm():
     assert many.value > few.value - 0.02 > 0.6
 
 
+@pytest.mark.parametrize(("images", "shortest"), [(90_000, 8000), (6000, 6000)])
+def test_of_many_images_a_part_of_an_epoch_is_fine_tuned_and_of_few_a_probe_alone_is_fitted(images, shortest):
+    facts = replace(TASK, images=images, holdout=500)
+    measured = [MeasuredCandidate(next(fine_tuned(facts)), 3_400_000, Cost(0.32, 1e-4, 10**9))]
+    epochs = [
+        make(facts, DIGITS, measured, seconds, MADE_UP_TUNED, Findings()).best.epochs for seconds in range(60, 600, 5)
+    ]
+    tuned = [one for one in epochs if one]
+    assert 0 in epochs
+    assert shortest <= min(tuned) * images < 1.1 * shortest
+    assert epochs == sorted(epochs)
+
+
 def test_of_many_images_a_small_part_of_an_epoch_is_enough():
     candidate = next(from_scratch(TASK))
     measured = [MeasuredCandidate(candidate, 500_000, Cost(0.6, 1e-5, 10**9))]
