@@ -299,19 +299,21 @@ def test_where_only_pretrained_weights_have_a_pilot_the_others_are_judged_by_the
     ]
     known = Curves(curves.table()).and_pilots([auto._row(probe, facts)])
     words = []
-    made = make(facts, DIGITS, measured, 200, known, auto._findings([probe], facts, words))
+    made = make(facts, DIGITS, measured, 200, known, auto._findings([probe], measured, facts, words))
     assert made.options[1].forecast.low < made.best.forecast.value < made.options[1].forecast.value
     assert made.best.candidate == replace(tuned, fixed=made.best.candidate.fixed)
     assert words == ["without a pilot, networks from random weights are judged by the lower end of their range"]
     both = [probe, pilot(0.9, 0.9, chance=0.98)]
-    assert not auto._findings(both, facts, []).scratch_unknown
+    assert not auto._findings(both, measured, facts, []).scratch_unknown
+    auto._findings([probe], measured[1:], facts, words)
+    assert len(words) == 1  # without networks from random weights nothing is said of them
 
 
 @pytest.mark.parametrize(("channels", "pilots", "mirror"), [(1, [], False), (3, [], True), (1, [(0.1, 0.1)], True)])
 def test_grey_images_of_which_no_pilot_tells_are_not_mirrored(channels, pilots, mirror):
     words = []
     facts = replace(TASK, channels=channels, mirror=True)
-    found = auto._findings([pilot(*one) for one in pilots], facts, words)
+    found = auto._findings([pilot(*one) for one in pilots], [], facts, words)
     assert found.mirror is mirror
     assert bool(words) is not mirror
 

@@ -80,7 +80,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     context = PilotContext(facts, listed, *listed.for_pilots(train), machine)
     pilots = _pilots(measured, context, clock, words)
     curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
-    findings = _findings(pilots, facts, words)
+    findings = _findings(pilots, measured, facts, words)
     measured = [_with_packing(one, listed) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
@@ -141,8 +141,10 @@ def _seen(candidate: Candidate, competition: Competition) -> Competition:
     return competition.seen_by(load_recipe(candidate.recipe, candidate.settings(1)))
 
 
-def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) -> Findings:
-    """Return what the pilots showed; add sentences about it to `words`."""
+def _findings(
+    pilots: Sequence[Pilot], measured: Sequence[MeasuredCandidate], facts: DatasetFacts, words: list[str]
+) -> Findings:
+    """Return what the pilots showed about the measured candidates; add sentences about it to `words`."""
     mirror = not any(pilot.forbids_mirroring for pilot in pilots)
     if facts.mirror and not mirror:
         words.append("mirroring changes the class of these images, so nothing is mirrored")
@@ -152,7 +154,7 @@ def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) ->
         words.append("no pilot could show that these grey images may be mirrored, so nothing is mirrored")
     kinds = {pilot.candidate.starts_published for pilot in pilots}
     scratch_unknown = kinds == {True} and any(pilot.has_learned for pilot in pilots)
-    if scratch_unknown:
+    if scratch_unknown and any(not one.candidate.starts_published for one in measured):
         words.append("without a pilot, networks from random weights are judged by the lower end of their range")
     return Findings(
         mirror=mirror,
