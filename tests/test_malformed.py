@@ -90,6 +90,7 @@ NO_FIT = "ROOT/l.csv does not fit together; repair it, or set source.faults: lea
 SOURCES = [
     # folders
     (FOLDERS, {}, "there is no data folder ROOT/d: put train/<class>/* and test/* there"),
+    ({**FOLDERS, "train": ["one", "two"]}, {}, "there is no data folder ROOT/d: put one/<class>/* and test/* there"),
     (FOLDERS, {"d/x": ""}, "there are no images in ROOT/d/train: expected train/<class>/*.jpg, .png, ..."),
     (FOLDERS, {"d/train/a/notes.txt": ""}, "there are no images in ROOT/d/train: expected train/<class>/*.jpg, .png, ..."),
     (

@@ -81,6 +81,11 @@ def test_conditions(condition, expected):
     assert names(query.where(query.table(), [condition])) == expected
 
 
+def test_an_order_without_a_key_is_refused(capsys):
+    assert main.main(["runs", "--ascending"]) == 2
+    assert "--ascending: name the column or the key too" in capsys.readouterr().err
+
+
 def test_a_key_that_no_run_has_is_refused_with_the_nearest():
     record("a")
     with pytest.raises(UserError, match=r"no run has a 'optimiser.lr'; did you mean 'optimizer.lr'"):

@@ -6,6 +6,7 @@ import argparse
 
 from featherweight import paths
 from featherweight.cli.arguments import add_choice
+from featherweight.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the requested table."""
+    if arguments.ascending and arguments.sort is None:
+        raise UserError("--ascending: name the column or the key too, as in --sort minutes --ascending")
+
     from featherweight.report import tables
     from featherweight.runs import ledger, query, unfinished
 

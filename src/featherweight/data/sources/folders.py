@@ -50,13 +50,12 @@ def folders(  # the parameters are the keys of a competition's file
     `test` to predict, where others lie there too.
     """
     folder = root / path
-    tests = [test] if isinstance(test, str) else test
+    trains, tests = ([given] if isinstance(given, str) else given for given in (train, test))
     if not folder.is_dir():
         if torchvision is None:
-            raise UserError(f"there is no data folder {folder}: put {train}/<class>/* and {tests[0]}/* there")
+            raise UserError(f"there is no data folder {folder}: put {trains[0]}/<class>/* and {tests[0]}/* there")
         say(f"{folder} is not there: filling it with torchvision's {torchvision}")
         export(torchvision, folder)
-    trains = [train] if isinstance(train, str) else train
     labelled = _labelled(folder, trains, [*([valid] if valid else []), *tests, *without], rename)
     if valid is not None and not (folder / valid).is_dir():
         raise UserError(f"there is no validation folder {folder / valid}")
