@@ -436,7 +436,7 @@ def test_a_holdout_is_scored_by_nothing_that_was_fitted_to_it(finished, tmp_path
     labels, raw = true_labels(run), run.probs("holdout")
     run.temperature.write_text("0.1\n")
     fair = temper_cross_fitted(raw, labels, groups=run.groups(run.split.holdout))
-    assert (fitted.cross_fitted(run, run.probs("holdout"), labels)[0] == fair).all()
+    assert (fitted.cross_fitted(run, labels)[0] == fair).all()
     monkeypatch.setattr(fitted, "decision", lambda run: lambda probs: labels)  # fitted to every image
     score = evaluate.evaluate(run, "holdout", run.split.holdout, labels)
     assert score.value == (fair.argmax(1) == labels).mean() < 1

@@ -64,7 +64,7 @@ def test_a_run_that_calibrates_is_shown_as_it_is_scored(home):
     found = evidence.gather(run)
     raw = np.load(run.folder / "holdout_probs.npy")
     assert abs(found.probs - raw).max() > 0.01
-    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), found.true)
+    probs, answers = fitted.cross_fitted(run, found.true)
     np.testing.assert_array_equal(found.probs, probs)
     np.testing.assert_array_equal(found.predicted, answers)
     write.write(run)

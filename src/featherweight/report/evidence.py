@@ -90,7 +90,7 @@ def gather(run: Run) -> Evidence:
     train, holdout, test = division.split(run, data)
     device = devices.make_runtime(run.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
-    probs, predicted = fitted.cross_fitted(run, run.probs("holdout"), holdout.labels)
+    probs, predicted = fitted.cross_fitted(run, holdout.labels)
     plain = probs
     if predictions.views(run.recipe, competition):
         plain = predict_probs(

@@ -49,7 +49,7 @@ def distinct_names(runs: Sequence[Run]) -> list[str]:
 
 def _answered(run: Run, name: str, labels: NDArray[Any]) -> HoldoutPredictions:
     """Return it as the holdout is scored: cross-fitted."""
-    probs, decided = fitted.cross_fitted(run, run.probs("holdout", run.split.holdout), labels)
+    probs, decided = fitted.cross_fitted(run, labels)
     return HoldoutPredictions(name, probs, labels, decided, run.groups(run.split.holdout))
 
 

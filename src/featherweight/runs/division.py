@@ -170,7 +170,7 @@ def score_without(run: Run, ids: Sequence[str], labels: Answers, related: NDArra
     """Return the score of the held-out images that are not `related` [N]; None for fewer than FEWEST_UNRELATED."""
     if (~related).sum() < FEWEST_UNRELATED:
         return None
-    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), labels)
+    probs, answers = fitted.cross_fitted(run, labels)
     answered = answers if metric_of(run.competition.metric).input_kind == "answers" else probs.astype(np.float64)
     group = run.groups(ids)
     left_groups = None if group is None else group[~related]

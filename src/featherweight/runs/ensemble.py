@@ -66,7 +66,7 @@ def out_of_fold(runs: Sequence[Run]) -> Held:
     labels, probs, first = true_classes(runs[0], ids), [], 0
     for run in runs:
         last = first + len(run.split.holdout)
-        probs.append(fitted.cross_fitted(run, run.probs("holdout"), labels[first:last])[0])  # its temperature too
+        probs.append(fitted.cross_fitted(run, labels[first:last])[0])  # its temperature too
         first = last
     return Held(ids, np.concatenate(probs), labels)
 

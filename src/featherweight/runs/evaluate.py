@@ -31,10 +31,10 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers) -> Score:
     `ids` [N] are those of the stored probabilities, `labels` their classes int64 [N] or sets of them [N, K]. On the
     holdout the temperature and the decision rule are cross-fitted.
     """
-    probs = run.probs(part, ids)
     if part == "holdout":
-        probs, answers = fitted.cross_fitted(run, probs, labels)
+        probs, answers = fitted.cross_fitted(run, labels)
     else:
+        probs = run.probs(part, ids)
         answers = fitted.decision(run)(probs)
     return scored(run, run.csv(part), ids, labels, probs, answers)
 

@@ -66,9 +66,14 @@ def decision(run: Run) -> DecisionRule:
     return decisions.unfitted(competition.target, len(competition.classes))
 
 
-def cross_fitted(run: Run, probs: NDArray[np.float32], labels: Answers) -> tuple[NDArray[np.float32], Answers]:
-    """Return the holdout's probabilities [N, K] and answers as they are scored: cross-fitted."""
-    raw, related = stored_probs.read(run, "holdout"), run.groups(run.split.holdout)
+def cross_fitted(run: Run, labels: Answers) -> tuple[NDArray[np.float32], Answers]:
+    """Return the holdout's probabilities [N, K] and answers as they are scored: cross-fitted. `labels` are its true
+    classes, int64 [N] or sets [N, K].
+
+    Raises UserError as `Run.probs`.
+    """
+    ids = run.split.holdout
+    probs, raw, related = run.probs("holdout", ids), stored_probs.read(run, "holdout"), run.groups(ids)
     if run.temperature.exists() and raw is not None:
         probs = calibration.temper_cross_fitted(raw, labels, groups=related)
     target, metric = run.competition.target, run.competition.metric

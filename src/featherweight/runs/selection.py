@@ -71,9 +71,7 @@ def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
     metric = metric_of(competition.metric)
     decide = decisions.unfitted(competition.target, len(competition.classes))  # fitting takes seconds per run
     decided = [
-        fitted.cross_fitted(each, each.probs("holdout"), labels)[0]
-        if each.temperature.exists()
-        else each.probs("holdout")
+        fitted.cross_fitted(each, labels)[0] if each.temperature.exists() else each.probs("holdout")
         for each in (run, *others)
     ]
     if metric.input_kind == "answers":
@@ -164,7 +162,7 @@ def of_stratification(run: Run, labels: NDArray[Any]) -> float:
     """Return by how much better a stratified holdout scores because it has the class frequencies of the training
     images: see `stratification.bias`.
     """
-    return division.bias(run, run.split.holdout, labels, *fitted.cross_fitted(run, run.probs("holdout"), labels))
+    return division.bias(run, run.split.holdout, labels, *fitted.cross_fitted(run, labels))
 
 
 def on_the_same_images(run: Run) -> list[Run]:

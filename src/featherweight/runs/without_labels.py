@@ -46,7 +46,7 @@ def shift_of(
     not all.
     """
     some = np.ones(len(labels), dtype=bool) if usable is None else usable
-    probs, answers = (part[some] for part in fitted.cross_fitted(run, run.probs("holdout"), labels))
+    probs, answers = (part[some] for part in fitted.cross_fitted(run, labels))
     test, labels, held = run.probs("predict"), labels[some], run.groups(run.split.holdout)
     if features is None:
         features = DomainFeatures(np.log(probs.clip(1e-6)), np.log(test.clip(1e-6)))
