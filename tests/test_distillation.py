@@ -124,8 +124,8 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
     teachers = Teachers([Teacher()])
     examples = Examples(pack, pack, 4, recipe.augment, teachers)
     Trainer(recipe, model, examples, make_runtime("cpu"), tmp_path).fit()
-    assert len(asked) == 4
-    for theirs, ours in zip(asked, shown, strict=True):
+    assert len(shown) == 4
+    for theirs, ours in zip(asked[1:], shown, strict=True):  # after one to count what a teacher computes
         assert torch.equal(theirs, ours)
 
 

@@ -1,6 +1,10 @@
 """The forecast of its own length that a training prints after the first steps."""
 
-from featherweight.training.forecast import TimeForecast
+import pytest
+import torch
+from torch import nn
+
+from featherweight.training.forecast import TimeForecast, forward_share
 from featherweight.training.progressive import Progressive
 
 
@@ -42,3 +46,10 @@ def test_evaluations_of_the_holdout_are_counted():
     forecast = TimeForecast(1000, None, evaluation=10.0)
     line = next(filter(None, lines(forecast, 2.0, evaluations=99)))
     assert "about 66 minutes (996 steps at 2.0 s/step, 99 evaluations)" in line  # 996 steps, and the time of 990 more
+
+
+@pytest.mark.parametrize(("teachers", "share"), [([], 1 / 3), ([8], 1 / 4), ([8, 8], 1 / 5), ([80], 1 / 13)])
+def test_the_more_teachers_compute_the_less_of_a_step_is_an_evaluation(teachers, share):
+    """A step is three passes of the model and one of each teacher; an evaluation is one pass of the model."""
+    model, *others = (nn.Conv2d(3, width, 3) for width in (8, *teachers))
+    assert forward_share(model, others, torch.zeros(1, 3, 9, 9)) == pytest.approx(share)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.console import duration, rate
 from featherweight.errors import count_of
+from featherweight.runtime.torch_internals import spare_the_flop_counter
 from featherweight.training.progressive import Progressive
 
 TIMED_STEPS = 3  # after a first one that is not timed: it chooses kernels and fills caches
 MIN_SECONDS = 2.0  # that the timed steps take together, for a reliable estimate
 SOON = 60.0  # seconds: nothing is printed about a shorter training
 LONG = 3600.0  # seconds: of a longer training it is said how it could be shorter
-FORWARD = 1 / 3  # share of a step's time: the backward pass computes about twice as much
+PASSES = 3  # forward passes that a step takes as long as: the backward pass computes about twice as much as one
 
 
 class TimeForecast:
@@ -53,6 +58,27 @@ class TimeForecast:
             f"{peak_memory() / 1e9:.1f} GB of memory so far, {2 * checkpoint() / 1e6:,.0f} MB of disk for checkpoints"
         )
         return f"  training takes about {duration(left)} ({steps}), {room}{more}"
+
+
+def forward_share(model: nn.Module, teachers: Sequence[nn.Module], images: Tensor) -> float:
+    """Return the share of a step's time that one pass of `model` takes, which it leaves in evaluation mode.
+
+    `teachers` answer in each step too, without a backward pass. How much they compute is counted on `images`, float32
+    [B, C, H, W].
+    """
+    if not teachers:
+        return 1 / PASSES
+    own, *theirs = (_operations(network, images) for network in (model, *teachers))
+    return own / max(1, PASSES * own + sum(theirs))
+
+
+def _operations(network: nn.Module, images: Tensor) -> int:
+    """Return how many operations a pass of the network takes, by torch's counter."""
+    spare_the_flop_counter()
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images)
+    return int(counter.get_total_flops())
 
 
 def remaining_area(progressive: Progressive | None, step: int, total: int) -> float:

@@ -37,7 +37,7 @@ from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
-from featherweight.training.forecast import FORWARD, TimeForecast, remaining_area
+from featherweight.training.forecast import TimeForecast, forward_share, remaining_area
 from featherweight.training.head import freeze_body, heads_of
 from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
@@ -173,8 +173,12 @@ class Trainer:
     @functools.cached_property
     def heads(self) -> list[nn.Linear]:
         """The classification layers. Raises UserError for a network without a separate classifier."""
+        return heads_of(self.model, self.recipe.model, self._shape)
+
+    @functools.cached_property
+    def _shape(self) -> Shape:
         _, side, _, channels = self.examples.train.images.shape
-        return heads_of(self.model, self.recipe.model, Shape(self.examples.num_classes, channels, side))
+        return Shape(self.examples.num_classes, channels, side)
 
     def set_mode(self, epoch: int) -> None:
         """Make the whole model trainable, or only its head; frozen batch norms keep their statistics."""
@@ -308,7 +312,10 @@ class Trainer:
     def evaluation_cost(self) -> float:
         """Return the time of an evaluation of the holdout in full-resolution steps, estimated from the images."""
         passes = 2 if self.recipe.sam is not None else 1  # of a step, forward and backward
-        return len(self.examples.holdout) / self.source.size * FORWARD / passes
+        image = torch.zeros(1, self._shape.channels, self._shape.size, self._shape.size, device=self.runtime.device)
+        with explaining_nondeterminism():
+            share = forward_share(self.model, self.examples.teachers.models, image)
+        return len(self.examples.holdout) / self.source.size * share / passes
 
     def refuse_nan(self) -> None:
         """Raise DivergedError if the loss of any step of this epoch is not a finite number."""
