@@ -2,13 +2,19 @@
 
 import hashlib
 import shutil
+import threading
+import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from conftest import start
 from featherweight.config import load_competition
+from featherweight.runs import pipeline
 from kaggle_server import Fault
 
 WORDS = ("--set", "train.epochs=1", "--threads", "1", "--no-report")
@@ -73,6 +79,23 @@ def test_two_runs_of_one_name(home):
     assert sorted(code for code, _ in ends) == [0, 2], ends
     assert len((home / "submissions" / "ledger.csv").read_text().splitlines()) == 2
     assert [path.name for path in (home / "runs").iterdir() if path.name != ".new"] == ["same"]
+
+
+def test_a_run_begins_although_another_command_looks_whether_it_is_going_on(tmp_path):
+    """`runs` takes the lock of each run for an instant."""
+    looking = threading.Event()
+
+    def look():
+        with FileLock(tmp_path / "run.lock"):
+            looking.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+    with ExitStack() as until_done:
+        pipeline._claim(SimpleNamespace(folder=tmp_path, name="one"), until_done)
+    thread.join()
 
 
 def test_two_submit_of_one_run(finished, home, fake_kaggle):

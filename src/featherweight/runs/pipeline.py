@@ -49,6 +49,8 @@ from featherweight.training.distillation import NO_TEACHERS
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
+LOOKED_AT_SECONDS = 1.0  # that a lock is waited for: `runs` takes it for an instant, to see whether a run is going on
+
 
 def execute(run: Run, deadline: Deadline | None = None) -> Result:
     """Do all stages of a run that are not yet done, from the count of parameters to the ledger, and return the result.
@@ -82,7 +84,7 @@ def execute(run: Run, deadline: Deadline | None = None) -> Result:
 def _claim(run: Run, until_done: ExitStack) -> None:
     """Lock the run against other processes, and delete what a killed process was writing."""
     try:
-        until_done.enter_context(FileLock(run.folder / "run.lock", timeout=0))
+        until_done.enter_context(FileLock(run.folder / "run.lock", timeout=LOOKED_AT_SECONDS))
     except Timeout:
         raise UserError(f"another process is working on the run {run.name}") from None
     for cut_off in run.folder.glob(".*.part"):
