@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -675,6 +676,20 @@ def test_where_decoding_alone_takes_longer_than_there_is_it_is_said_at_once(fold
     assert 22 <= int(enough[1]) <= 26  # twice the decoding, and what had passed before
 
 
+def test_what_the_disk_has_no_room_for_is_left_out(folders, monkeypatch):
+    """45 pictures of 40 px, which are stored as they are for pretrained weights, and at 32 px for random ones."""
+    free = 45 * 3 * 40 * 53 + 40 * 3 * 32 * 32
+    monkeypatch.setattr(packing_time.shutil, "disk_usage", lambda place: SimpleNamespace(free=free - 1))
+    listed, refused = ListedImages(folders), []
+    facts = replace(TASK, images=36, size=32, side=40, channels=3)
+    stored = replace(next(fine_tuned(replace(facts, side=80))), size=128)
+    scratch = next(from_scratch(facts))
+    assert auto._with_room([stored, scratch], listed, facts, refused) == [scratch]
+    assert refused == [f"{stored.name} at 128 px: the decoded images take more than the 0.0 GB of free disk"]
+    free += 1
+    assert auto._with_room([stored, scratch], listed, facts, refused) == [stored, scratch]
+
+
 def test_a_slow_start_is_not_called_decoding(folders):
     with pytest.raises(UserError) as refused:
         auto.plan(folders, 1, time.monotonic() - 50, Machine("cpu", 1))
@@ -691,9 +706,9 @@ def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_
     listed, small = ListedImages(folders), folders.seen_by(load_recipe("fastnet94", ["image.size=16"]))
     assert listed.seconds_of_a_run(folders) == pytest.approx(45 * 0.32, rel=0.01)
     assert listed.seconds_of_a_run(small) == pytest.approx(45 * 0.16 + 40 * 0.32, rel=0.01)
-    assert listed.bytes_of_a_run(small) == 3 * (45 * 16**2 + 40 * 32**2)
+    assert listed.bytes_of_a_run(small, 40) == 3 * (45 * 16**2 + 40 * 32**2)
     listed.load(small)
-    assert listed.bytes_of_a_run(small) == 3 * 40 * 32**2
+    assert listed.bytes_of_a_run(small, 40) == 3 * 40 * 32**2
     assert listed.seconds(small.image) == 0
     assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32 + 40 * packing_time.GROUPING_SMALL)
     listed.load(folders)  # as for a pilot, which looks for no copies

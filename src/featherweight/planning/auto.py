@@ -70,6 +70,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     candidates = [
         replace(candidate, fixed=(*candidate.fixed, *held)) for candidate in _in_turn(tuned, facts, competition)
     ]
+    candidates = _with_room(candidates, listed, facts, refused)
     _refuse_if_nothing_can_be_trained(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
@@ -81,7 +82,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     pilots = _pilots(measured, context, clock, words)
     curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
     findings = _findings(pilots, measured, facts, words)
-    measured = [_with_packing(one, listed) for one in measured]
+    measured = [_with_packing(one, listed, facts) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
 
@@ -130,10 +131,21 @@ def _refuse_if_nothing_can_be_trained(
     raise UserError(f"--minutes {minutes:g}: {why}. Give it --minutes {max(enough, math.ceil(minutes) + 1)} or more")
 
 
-def _with_packing(measured: MeasuredCandidate, listed: ListedImages) -> MeasuredCandidate:
+def _with_room(
+    candidates: Sequence[Candidate], listed: ListedImages, facts: DatasetFacts, refused: list[str]
+) -> list[Candidate]:
+    """Return the candidates whose decoded images fit on the disk; add to `refused` which others there are."""
+    room = listed.room
+    large = [one for one in candidates if listed.bytes_of_a_run(_seen(one, listed.competition), facts.side) > room]
+    if large:
+        refused.append(f"{_by_name(large)}: the decoded images take more than the {room / 1e9:,.1f} GB of free disk")
+    return [one for one in candidates if one not in large]
+
+
+def _with_packing(measured: MeasuredCandidate, listed: ListedImages, facts: DatasetFacts) -> MeasuredCandidate:
     """Return the candidate with the time and the disk that a run of it needs for decoded images."""
     seen = _seen(measured.candidate, listed.competition)
-    return replace(measured, packing=listed.seconds_of_a_run(seen), packed=listed.bytes_of_a_run(seen))
+    return replace(measured, packing=listed.seconds_of_a_run(seen), packed=listed.bytes_of_a_run(seen, facts.side))
 
 
 def _seen(candidate: Candidate, competition: Competition) -> Competition:
@@ -200,7 +212,7 @@ def _measured(
         if parameters is None:
             alike[OVER].append(candidate)
             continue
-        estimated = _estimated(candidate, parameters, measured)
+        estimated = costs.estimated(candidate, parameters, measured)
         expected = costs.TAKEN * estimated.cost.step if estimated else 0.0
         began, left = time.monotonic(), min(clock.left(RESIZED if estimated else MEASURING), costs.PATIENCE)
         if candidate.starts_published not in took:  # at least one of each kind is tried
@@ -237,20 +249,6 @@ def _by_name(candidates: Sequence[Candidate]) -> str:
     for candidate in candidates:
         sizes[candidate.name].append(str(candidate.size))
     return "; ".join(f"{name} at {', '.join(each)} px" for name, each in sizes.items())
-
-
-def _estimated(
-    candidate: Candidate, parameters: int, measured: Sequence[MeasuredCandidate]
-) -> MeasuredCandidate | None:
-    """Return the candidate with a cost estimated from the same network at the nearest measured size; None if there is
-    none.
-    """
-    timed = [one for one in measured if one.candidate.name == candidate.name and one.by_size is None]
-    if not timed:
-        return None
-    nearest = min(timed, key=lambda one: abs(math.log(one.candidate.size / candidate.size)))
-    size = nearest.candidate.size
-    return MeasuredCandidate(candidate, parameters, nearest.cost.at(candidate.size, size), by_size=size)
 
 
 def _pilots(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,18 @@ class MeasuredCandidate:
     by_size: int | None = None
 
 
+def estimated(candidate: Candidate, parameters: int, measured: Sequence[MeasuredCandidate]) -> MeasuredCandidate | None:
+    """Return the candidate with a cost estimated from the same network at the nearest measured size; None if there is
+    none.
+    """
+    timed = [one for one in measured if one.candidate.name == candidate.name and one.by_size is None]
+    if not timed:
+        return None
+    nearest = min(timed, key=lambda one: abs(math.log(one.candidate.size / candidate.size)))
+    size = nearest.candidate.size
+    return MeasuredCandidate(candidate, parameters, nearest.cost.at(candidate.size, size), by_size=size)
+
+
 def measure(
     recipe: Recipe, competition: Competition, machine: Machine | None = None, patience: float = PATIENCE
 ) -> Cost:
@@ -138,10 +152,15 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     return Cost(step, view, peak_memory() - before, on_gpu, trainer.state.nbytes, (linear or [0])[-1])
 
 
-def stored_bytes(image: Image) -> int:
-    """Return the bytes of one decoded image; of one that is stored as a photograph, with the usual proportions."""
-    height, width = (image.size,) * 2 if image.store is None else (image.store, round(PROPORTION * image.store))
-    return height * width * image.channels
+def stored_bytes(image: Image, side: int | None = None) -> int:
+    """Return the bytes of one decoded image; of one that is stored as a photograph, with the usual proportions.
+
+    Photographs are not enlarged to be stored: `side` is that of the pictures in pixels (None: they are larger).
+    """
+    if image.store is None:
+        return image.size**2 * image.channels
+    height = min(image.store, side or image.store)
+    return height * round(PROPORTION * height) * image.channels
 
 
 def pictures_of_noise(count: int, image: Image) -> Any:

@@ -4,6 +4,7 @@ from a few images.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,15 +94,24 @@ class ListedImages:
         """Return those of these parts that are not decoded yet."""
         return [part for name, part in self._parts.items() if name in parts and not self._is_packed(name, image)]
 
-    def bytes_of_a_run(self, seen: Competition) -> int:
+    @property
+    def room(self) -> int:
+        """The free bytes of the disk that decoded images are stored on."""
+        folder = paths.packs()
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        return shutil.disk_usage(there).free
+
+    def bytes_of_a_run(self, seen: Competition, side: int) -> int:
         """Return about how many bytes of images a run stores, at the size that it trains with and at the one in the
-        competition's file.
+        competition's file, given the side of the pictures in pixels.
         """
         kinds: list[tuple[Image, Sequence[str]]] = [(seen.image, (*LABELLED, "predict"))]
         if self._are_decoded_twice(seen):
             kinds.append((seen.declared_image, LABELLED))
         return sum(
-            stored_bytes(image) * len(part.samples.ids) for image, parts in kinds for part in self._left(image, parts)
+            stored_bytes(image, side) * len(part.samples.ids)
+            for image, parts in kinds
+            for part in self._left(image, parts)
         )
 
     def seconds_of_a_run(self, seen: Competition) -> float:
