@@ -333,3 +333,24 @@ def test_packages_are_put_into_the_environment(tmp_path):
         done = install(*packages)
         assert done.returncode == 2
         assert f"error: {message}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "weigh x --csv",
+        "weigh x --html",
+        "predict x y --out",
+        "compare x y --out",
+        "bundle x --out",
+        "augment tiny --out",
+        "models --plot",
+        "inspect digits --list",
+        "reference",
+    ],
+)
+def test_a_dash_is_no_file_to_write(home, monkeypatch, capsys, command):
+    monkeypatch.chdir(home)
+    assert main.main([*command.split(), "-"]) == 2
+    assert capsys.readouterr().err == "error: cannot write -: this output goes into a file only, so name one\n"
+    assert not list(home.iterdir())

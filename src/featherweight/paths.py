@@ -103,6 +103,8 @@ def refuse_unwritable(folder: Path) -> None:
 
 def refuse_unwritable_file(path: Path) -> None:
     """Raise UserError unless a file can be created or replaced at `path`; its folder need not exist yet."""
+    if path == Path("-"):
+        raise UserError("cannot write -: this output goes into a file only, so name one")
     if path.exists() and not path.is_file():
         raise UserError(f"cannot write {path}: it is {'a folder; name a file in it' if path.is_dir() else 'no file'}")
     target = Path(os.path.realpath(path))  # a link stays one: the file that it leads to is replaced

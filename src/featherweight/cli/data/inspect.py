@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from featherweight import paths
-from featherweight.cli.arguments import COMPETITIONS, completed
+from featherweight.cli.arguments import COMPETITIONS, completed, output_file
 from featherweight.errors import count_of
 
 
@@ -16,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("competition", metavar="COMPETITION", help=text), COMPETITIONS)
     parser.add_argument(
         "--list",
-        type=Path,
+        type=output_file,
         metavar="FILE.csv",
         help="only write a list of the images: id, path, class, group and part",
     )

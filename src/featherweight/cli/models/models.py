@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition, how_many
+from featherweight.cli.arguments import add_competition, how_many, output_file
 from featherweight.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=how_many, default=25, help="number of these to show (default: 25)")
     parser.add_argument(
         "--plot",
-        type=Path,
+        type=output_file,
         metavar="PNG",
         nargs="?",
         const=paths.reports() / "models.png",
