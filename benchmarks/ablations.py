@@ -33,11 +33,12 @@ import torch
 import _record
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.console import hushed
+from featherweight.data.pack import LabelledPack
 from featherweight.data.parts import divide
 from featherweight.evaluation.inference import predict_probs
-from featherweight.models import build
+from featherweight.models import Classifier, build
 from featherweight.runs.predictions import augmentations
-from featherweight.runtime.device import make_runtime
+from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.runtime.rng import derive
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -162,20 +163,28 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
     return load_recipe("fastnet94_muon", words)
 
 
-def train(recipe: Recipe, competition: Competition) -> tuple[int, int, int, float]:
-    """Train once; return the numbers of training, held-out and correct held-out images, and the processor seconds."""
+def trained(recipe: Recipe, competition: Competition) -> tuple[Classifier, LabelledPack, int, Runtime]:
+    """Train once; return the model, the held-out images, the number of training images, and the device."""
     device = make_runtime("auto", recipe.train.precision, 1)
     seen = competition.seen_by(recipe)
     with tempfile.TemporaryDirectory() as folder, hushed():
         images, holdout, _ = divide(recipe.split, seen, seen.load())
-        began = time.process_time()
         torch.manual_seed(derive(recipe.seed, "init"))
         model = build(recipe.model, seen.shape)
         augment = augmentations(recipe, seen)
         Trainer(recipe, model, Examples(images, holdout, len(seen.classes), augment), device, Path(folder)).fit()
-        probs = predict_probs([model], holdout.images, runtime=device, batch_size=recipe.predict.batch_size)
+    assert holdout is not None
+    return model, holdout, len(images), device
+
+
+def scored(recipe: Recipe, competition: Competition) -> tuple[int, int, int, float]:
+    """Train once; return the numbers of training, held-out and correct held-out images, and the processor seconds."""
+    competition.seen_by(recipe).load()  # packing is not counted
+    began = time.process_time()
+    model, holdout, images, device = trained(recipe, competition)
+    probs = predict_probs([model], holdout.images, runtime=device, batch_size=recipe.predict.batch_size)
     right = int((probs.argmax(1) == holdout.labels).sum())
-    return len(images), len(holdout), right, time.process_time() - began
+    return images, len(holdout), right, time.process_time() - began
 
 
 def read(path: Path) -> dict[tuple[str, str, int, int], Cell]:
@@ -267,7 +276,7 @@ def main() -> None:
                 dataset = f"{Path(name).stem}, {arguments.epochs} epochs"
                 key = dataset, option.name, seed, recipe.train.epochs
                 if key not in done:
-                    count, held, right, seconds = train(recipe, competition)
+                    count, held, right, seconds = scored(recipe, competition)
                     cell = Cell(dataset, option.name, seed, count, recipe.train.epochs, held, right, round(seconds, 1))
                     add(cell, path)
                     done[key] = cell
