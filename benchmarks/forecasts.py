@@ -3,7 +3,7 @@
     ./run.sh bench forecasts 'RECIPE COMPETITION [KEY=VALUE ...]' ... [--threads 1]
 
 Each cell is trained by `./run.sh RECIPE --competition COMPETITION --set KEY=VALUE ... --no-report`. The forecast is the
-line "training takes about ..."; a training of less than a minute prints none, so it cannot be a cell. The time is that
+line "training takes about ..."; a training of less than a minute prints none, so it is left out. The time is that
 from this line to the line of the last epoch, evaluations included. The memory is the peak resident set size of the
 process, to its end. Resumable within a day. Writes a dated JSON to reports/bench/.
 """
@@ -45,8 +45,11 @@ def measure(run: str, threads: int) -> list[dict[str, Any]]:
         if LAST_EPOCH.match(line):
             ended = time.monotonic()
     _, status, used = os.wait4(process.pid, 0)
-    if status or said is None:
-        sys.exit(f"{run}: {'the run failed' if status else 'too short, no forecast was printed'}")
+    if status:
+        sys.exit(f"{run}: the run failed")
+    if said is None:
+        print(f"{run}: left out; it is too short, no forecast was printed", file=sys.stderr)
+        return []
     if ended < began:
         sys.exit(f"{run}: it stopped before its last epoch")
     return [
