@@ -1,8 +1,9 @@
 """Measure the gain of each augmentation, mixing, loss, optimizer and averaging over a plain base: docs/ablations.md.
 
     ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 10] [--seeds 0 1 2] [--only cutout sam]
+        [--network fast]
 
-The base is what `auto` trains from random weights: the narrow fast net with random crops, mirroring if the competition
+The base is what `auto` trains from random weights: the narrow fast net, or another of its widths, with random crops, mirroring if the competition
 allows it, and Muon, here in float32, so that all machines compute the same. Each option changes one thing and trains
 for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so that the time is the
 same. Base and options are scored in the form that they ship, without test-time views, on the same held-out images:
@@ -45,6 +46,7 @@ from featherweight.training.trainer import Trainer
 
 HOLDOUT = 2000
 SMALL = {"train.batch_size": 64}
+WIDTHS = {"narrow": [32, 128, 128], "fast": [64, 256, 256], "wide": [128, 384, 384]}
 CROP = {"name": "crop", "padding": 0.0625, "fill": "reflect"}
 BASE_AUGMENT = [CROP, "alternating_flip"]
 AUGMENTATIONS: dict[str, Any] = {
@@ -153,7 +155,8 @@ class Cell:
 def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: int) -> Recipe:
     """Return the base recipe with the option's change."""
     epochs = max(1, round(arguments.epochs * option.length))
-    words = ["model.widths=[32,128,128]", "train.precision=fp32", "train.batch_size=256", "optimizer.lr=0.24"]
+    words = [f"model.widths={WIDTHS[arguments.network]}", "train.precision=fp32"]
+    words += ["train.batch_size=256", "optimizer.lr=0.24"]
     words += [f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
     words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
     words += [f"split.subset={images + HOLDOUT}"] if arguments.images else []
@@ -257,6 +260,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="train on a subset of this many images")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--network", choices=WIDTHS, default="narrow", help="the width of the fast net")
     parser.add_argument("--only", nargs="+", choices=[option.name for option in options()])
     arguments = parser.parse_args()
     path = _record.RESULTS / "ablations.csv"
@@ -274,6 +278,7 @@ def main() -> None:
                 if option.kind == "augmentation" and alike:
                     continue  # mirroring, which the competition forbids
                 dataset = f"{Path(name).stem}, {arguments.epochs} epochs"
+                dataset += f", {arguments.network} net" if arguments.network != "narrow" else ""
                 key = dataset, option.name, seed, recipe.train.epochs
                 if key not in done:
                     count, held, right, seconds = scored(recipe, competition)

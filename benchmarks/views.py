@@ -38,7 +38,7 @@ def measure(competition: str, epochs: int, seed: int) -> list[dict[str, Any]]:
     described = load_competition(competition)
     images = IMAGES if len(described.load().train) >= IMAGES + HOLDOUT else None
     count = images or round(0.8 * len(described.load().train))
-    recipe = recipe_of(options()[0], count, argparse.Namespace(epochs=epochs, images=images), seed)
+    recipe = recipe_of(options()[0], count, argparse.Namespace(epochs=epochs, images=images, network="narrow"), seed)
     model, holdout, _, device = trained(recipe, described)
     rows: list[dict[str, Any]] = []
     plain = None
