@@ -5,10 +5,10 @@
 
 The base is what `auto` trains from random weights: the narrow fast net, or with `--network` a wider one, with random
 crops, mirroring if the competition allows it, and Muon, here in float32, so that all machines compute the same. Each
-option changes one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so that the time is the
-same. Base and options are scored in the form that they ship, without test-time views, on the same held-out images:
-2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new order of the images and a new
-subset, the same for the base and the options, so that the results are paired.
+option changes one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for
+fewer epochs, so that the time is the same. Base and options are scored in the form that they ship, without test-time
+views, on the same held-out images: 2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new
+order of the images and a new subset, the same for the base and the options, so that the results are paired.
 
 The gain is the mean over seeds. The standard deviation for its 95 % interval is pooled over all options of a data set,
 because three seeds are too few to estimate it. The benchmark is resumable: every training is a row of
