@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -239,18 +240,30 @@ def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
     return by_dataset
 
 
+def tables(by_dataset: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+    """Return the tables of the docs page, one for each length of training and network."""
+    alike: dict[str, dict[str, dict[str, dict[str, float]]]] = defaultdict(dict)
+    for dataset, by_option in by_dataset.items():
+        alike[dataset.partition(", ")[2]][dataset] = by_option
+    return [table(each) for each in alike.values()]
+
+
 def table(by_dataset: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """Return the table of the docs page: one row per option, one column per data set, and the number of seeds."""
+    """Return one row per option, one column per data set, and the number of seeds; no interval where there is none."""
     rows = [f"| kind | option | {' | '.join(by_dataset)} | seeds |", f"|---|---|{'---:|' * (len(by_dataset) + 1)}"]
     bases = [f"{by_option['base']['gain']:.1f} %" for by_option in by_dataset.values()]
     rows.append(f"| base | | {' | '.join(bases)} | |")
     for option in options()[1:]:
         cells = [by_option.get(option.name) for by_option in by_dataset.values()]
         if any(cells):
-            shown = [f"{one['gain']:+.1f} ± {one['half']:.1f}" if one else "" for one in cells]
+            shown = [f"{one['gain']:+.1f}{_interval(one['half'])}" if one else "" for one in cells]
             seeds = min(one["seeds"] for one in cells if one)
             rows.append(f"| {option.kind} | {option.name} | {' | '.join(shown)} | {seeds} |")
     return rows
+
+
+def _interval(half: float) -> str:
+    return "" if math.isnan(half) else f" ± {half:.1f}"
 
 
 def main() -> None:
@@ -287,7 +300,7 @@ def main() -> None:
                     done[key] = cell
                     print(f"{dataset} {option.name} seed {seed}: {right / held:.2%}, {seconds:.0f} s", flush=True)
     measured = gains(done.values())
-    print("\n".join(table(measured)))
+    print("\n\n".join("\n".join(each) for each in tables(measured)))
     print(f"written: {_record.write('ablations', __doc__.splitlines()[0], {'gains': measured}).name}")
 
 
