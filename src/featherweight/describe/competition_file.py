@@ -111,6 +111,11 @@ def _refuse_unknown(wishes: Options) -> None:
         )
     if wishes.size is not None and not SMALLEST_SIDE <= wishes.size <= LARGEST_SIDE:
         raise UserError(f"--size {wishes.size}: expected {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
+    if wishes.group is not None and wishes.group in Hints(label=wishes.label).labels:
+        raise UserError(
+            f"--label and --group both name the column '{wishes.group}': images of one class cannot stay together, as "
+            f"each part has images of all classes"
+        )
     if wishes.target is not None and wishes.target not in TARGETS:
         raise UserError(f"--target {wishes.target}: expected one, several or ordered{nearest(wishes.target, TARGETS)}")
 

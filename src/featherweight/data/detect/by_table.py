@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from featherweight.data import tables
 from featherweight.data.csv_file import Table, examples
+from featherweight.data.detect import group_column
 from featherweight.data.detect.detected import Detected, Hints
-from featherweight.data.detect.folder_roles import assign, settle, shown, words
+from featherweight.data.detect.folder_roles import assign, settle, shown
 from featherweight.data.detect.id_column import Profile
-from featherweight.data.detect.labelled import Labelled, Survey
+from featherweight.data.detect.labelled import Labelled, Survey, by_elimination
 from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.split_column import record_split
 from featherweight.data.detect.to_predict import ToPredict
 from featherweight.data.folder_rows import ALONE, FOLDER
 from featherweight.errors import UserError, count_of
-
-GROUP = re.compile(
-    r"patient|subject|person|participant|lesion|driver|sequence|^seq_?id|^track|video|session|^site$|^location|plot|"
-    r"^case|specimen|study_?(id|instance)|^slide|^plant_?id|^animal|^group",
-    re.IGNORECASE,
-)
-
-
-NO_GROUP = {"age", "sex", "gender", "weight", "height", "size", "position", "view", "orientation"}  # of a patient
 
 
 class TableDetector:
@@ -89,6 +78,9 @@ class TableDetector:
             why = "; ".join(one.column.reasons[:2])
             listed = ", ".join(column.described() for column in one.others[:3])
             self.detected.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (pass --label)")
+        elif one.column is not None and self.hints.label is None and by_elimination(one):
+            text = f"label: {one.column.name}, as no other column can be (pass --label, or --group if these are groups)"
+            self.detected.assumed.append(text)
         if one.several:
             self.detected.assumed.append(
                 f"target: several, a set of classes for each image{self._rows()} (pass --target one)"
@@ -138,66 +130,74 @@ class TableDetector:
 
     def _group(self, table: Table) -> None:
         """Set the column that groups images: the user's, a known one, or one with such a heading."""
-        wish = self.hints.group
-        taken = {
-            self.profile.id,
-            *(column for column in [self.labelled.column and self.labelled.column.name] if column),
-        }
-        tables_of = [
-            table,
-            *(p.table for p in self.survey.profiles if p is not self.profile and p.role == self.profile.role),
-        ]
-        candidates = [(one, name) for one in tables_of for name in one.header if name not in taken]
+        wish, folders = self.hints.group, self.profile.folders
+        if wish == self.profile.id and not folders:
+            raise UserError(f"--group {wish}: {table.path} has the names of the images there: each would be a group")
+        taken = {self.profile.id, *self._label_columns(), *self.hints.declared_besides("group")}
+        ours = (self.profile.role, "")
+        beside = [p.table for p in self.survey.profiles if p is not self.profile and p.role in ours]
+        candidates = [(one, name) for one in (table, *beside) for name in one.header if name not in taken]
         wanted = wish or self.hints.likely.get("group")
         named = [(one, name) for one, name in candidates if name == wanted]
-        if wish is not None and not named:  # none, or a pattern
-            if self.profile.folders:
+        if wish is not None and not named and wish != self.profile.id:  # none, or a pattern
+            if folders:
                 self.detected.source["group"] = ALONE
             return
-        fitting = named[:1] or [
-            (one, name)
-            for one, name in candidates
-            if GROUP.search(name)
-            and not NO_GROUP.intersection(map(str.lower, words(name)))
-            and _groups(one.column(name))
-        ]
-        if not fitting and self.profile.folders:
+        fitting = named[:1] or [pair for pair in candidates if group_column.fits(pair[1], pair[0].column(pair[1]))]
+        if folders and (wish == self.profile.id or not fitting):
             fitting = [(table, FOLDER)]
+        fitting.sort(key=lambda pair: len(set(pair[0].column(pair[1]))))
+        apart = [self._apart(one) for one, _ in fitting]
+        if wish is not None and fitting and apart[0]:
+            raise UserError(f"--group {wish}: {apart[0]}")
+        fitting = [pair for pair, why in zip(fitting, apart, strict=True) if not why]
         if not fitting:
             return
-        fitting.sort(key=lambda pair: len(set(pair[0].column(pair[1]))))
         one, column = fitting[0]
-        if one is not table and not self._join(table, one):
-            return
+        if one is not table:
+            self.detected.source["join"] = {relative(one.path, self.scan.root): []}
         self.detected.source["group"] = column
         others = ", ".join(name for _, name in fitting[1:4])
         if others:
             self.detected.assumed.append(f"group: {column}; others: {others} (pass --group)")
 
-    def _join(self, table: Table, other: Table) -> bool:
-        """True if the columns of another table can be joined to this one; the source then says so."""
+    def _apart(self, other: Table) -> str:
+        """Return why the columns of another table cannot be joined to the label table's; empty if they can."""
+        table = self.profile.table
+        if other is table:
+            return ""
         shared = next((name for name in table.header if name in other.header), None)
-        if shared is None or len(set(other.column(shared))) < len(other.rows) or self.profile.header:
-            return False
-        self.detected.source["join"] = {relative(other.path, self.scan.root): []}
-        return True
+        where = f"that column is in {other.path}, which cannot be joined to {table.path.name}: "
+        if shared is None or self.profile.header:
+            return f"{where}no column is called alike\ncall the column of the images' names in both '{self.profile.id}'"
+        keys = other.column(shared)
+        if len(set(keys)) < len(keys):
+            return f"{where}'{shared}' has values in several rows there\nleave one row for each, and run init again"
+        values = table.column(shared)
+        known = {*keys}
+        if sum(value in known for value in values) < len(values) / 2:
+            return f"{where}'{shared}' has other values there, as '{keys[0]}'\nwrite them as '{values[0]}' in both"
+        return ""
+
+    def _label_columns(self) -> list[str]:
+        """Return the columns of the label table that hold classes."""
+        column = self.labelled.column
+        return self.labelled.columns if column is None else [column.name]
 
     def _split_column(self, table: Table) -> None:
         """Record the first column whose values name parts of the data: train, val, test."""
-        one = self.labelled
-        labels = one.column.values if one.column is not None else ()
+        column, elsewhere = self.labelled.column, self.sample is not None
+        labels = column.values if column is not None else ()
+        taken = {self.profile.id, self.hints.group, *self._label_columns()}
         for name in table.header:
-            taken = (
-                name == self.profile.id or name in one.columns or (one.column is not None and name == one.column.name)
-            )
-            elsewhere = self.sample is not None
-            if not taken and record_split(self.detected, name, table.column(name), labels, test_elsewhere=elsewhere):
+            if name not in taken and record_split(
+                self.detected, name, table.column(name), labels, test_elsewhere=elsewhere
+            ):
                 return
 
     def _valid_table(self) -> set[int]:
         """Return the places of held-out images listed in a second table with the same columns."""
-        one, table = self.labelled, self.profile.table
-        wanted = {self.profile.id, *one.columns, *([one.column.name] if one.column else [])}
+        table, wanted = self.profile.table, {self.profile.id, *self._label_columns()}
         for profile in self.survey.profiles:
             same = wanted <= set(profile.table.header) or (profile.header and len(profile.header) == len(table.header))
             if profile is self.profile or profile.role != "valid" or not same:
@@ -207,18 +207,6 @@ class TableDetector:
             self.detected.notes.append(f"{profile.name}: {count_of(profile.rows, 'row')} held out as found there")
             return set(chosen.values())
         return set()
-
-
-def _names_groups(heading: str) -> bool:
-    """True if the heading names a group of images (patient), not a property of one (patient age)."""
-    return bool(GROUP.search(heading)) and NO_GROUP.isdisjoint(word.lower() for word in words(heading))
-
-
-def _groups(values: Sequence[str]) -> bool:
-    """True if the values put images into groups: at least five, and not one per image."""
-    sizes = Counter(value for value in values if value.strip())
-    together = sum(size for size in sizes.values() if size > 1)
-    return len(sizes) >= 5 and together >= len(values) / 4 and max(sizes.values()) <= len(values) / 2
 
 
 def split_of_lists(survey: Survey, profile: Profile) -> tuple[dict[str, Any], list[str]] | None:

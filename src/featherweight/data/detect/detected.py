@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from featherweight.data.detect.sample_submission import SampleSubmission
 
@@ -25,6 +26,11 @@ class Hints:
     def labels(self) -> list[str]:
         """The columns named by `label`, separated by commas."""
         return [name.strip() for name in self.label.split(",")] if self.label else []
+
+    def declared_besides(self, purpose: Literal["id", "label", "group"]) -> set[str]:
+        """The columns that the user names for another purpose than this one, for which they are no candidates."""
+        named: dict[str, Sequence[str | None]] = {"id": [self.id], "label": self.labels, "group": [self.group]}
+        return {column for other, columns in named.items() if other != purpose for column in columns if column}
 
 
 @dataclass

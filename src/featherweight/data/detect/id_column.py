@@ -49,6 +49,7 @@ class IdHints:
     wish: str | None = None
     likely: str | None = None
     sample: str | None = None
+    declared: Collection[str] = ()  # columns that the user names for something else
 
 
 @dataclass
@@ -80,6 +81,7 @@ def profile(name: str, table: Table, header: list[str], index: Index, hints: IdH
         for column in ([hints.wish] if hints.wish in table.header else table.header)
         if (one := _candidate(name, table, column, index, hints)) is not None
     ]
+    candidates = [one for one in candidates if one.column not in hints.declared] or candidates
     if not candidates:
         return None
     most, files = max(len(one.reach) for one in candidates), max(one.files for one in candidates)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table, examples
-from featherweight.data.detect import columns, id_column, table_refusals
+from featherweight.data.detect import columns, group_column, id_column, table_refusals
 from featherweight.data.detect.columns import Column, Context
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.id_column import IdHints, Profile
@@ -63,7 +63,8 @@ def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints, folde
             if not name.lower().endswith((".txt", ".lst", ".json")):
                 survey.aside.append(f"set apart: {error}")
             continue
-        known, index = IdHints(hints.id, hints.likely.get("id"), sample.header[0] if sample else None), survey.index
+        first, declared = sample.header[0] if sample else None, hints.declared_besides("id")
+        known, index = IdHints(hints.id, hints.likely.get("id"), first, declared), survey.index
         fitting = [one for table, header in readings if (one := id_column.profile(name, table, header, index, known))]
         if not fitting:
             classes = set(folders.values())
@@ -159,11 +160,16 @@ def label_table(
     if not labelled and refusals and (ties or not _by_folder(trains, folders, survey)):
         raise (ties or refusals)[0]
     survey.refusal = next(iter(refusals), None)
+    if not hints.label:
+        stated = [one for one in labelled if not by_elimination(one)]
+        labelled = stated if stated or _by_folder(trains, folders, survey) else labelled
     able = [one for one in labelled if not _labels_asked(one, sample)] or labelled
     best = max(able, key=_rank, default=None)
     survey.unused = [one.profile for one in labelled if one is not best]
-    if best is not None and not hints.label:
+    if best is not None:
         table_refusals.refuse_contradictions(best, [one for one in able if _rank(one) == _rank(best)])
+        if not hints.label and by_elimination(best):
+            table_refusals.refuse_classes_of_groups(best, survey.others)
     return best
 
 
@@ -171,6 +177,13 @@ def _rank(one: Labelled) -> tuple[bool, bool, bool, int]:
     """Return how likely a table is the one to train on."""
     name = one.profile.name.lower()
     return one.points > 60, one.profile.role == "train", not NOISY.search(name), len(one.profile.reach)
+
+
+def by_elimination(one: Labelled) -> bool:
+    """True if a table has no better column for the classes than one called as metadata or as groups of images are."""
+    if one.column is None or one.points >= columns.LEAST:
+        return False
+    return one.points < 0 or group_column.fits(one.column.name, one.column.values)
 
 
 def _labels_asked(one: Labelled, sample: SampleSubmission | None) -> bool:
@@ -206,8 +219,9 @@ def _labelled(
     folders: dict[str, str],
 ) -> Labelled | None:
     table = profile.table
+    used = [profile.id, FOLDER, *hints.declared_besides("label")]
     if not hints.label:
-        hot = columns.class_columns(table, [profile.id], sample)
+        hot = columns.class_columns(table, used, sample)
         if hot is not None:
             return Labelled(profile, None, hot[0], hot[1] or hints.target == "several", None, 90, [])
         table_refusals.refuse_components(table, [*(p.table for p in survey.profiles), *survey.others])
@@ -215,6 +229,8 @@ def _labelled(
     elif len(hints.labels) > 1:
         several = hints.target == "several" or not _each_once(table, hints.labels)
         return Labelled(profile, None, hints.labels, several, None, 90, [])
+    if hints.group in table.header and set(table.header) <= {*used}:
+        return None  # it says the groups alone
     if len(table.header) < 2:
         return None
     names = survey.scan.images
@@ -225,7 +241,7 @@ def _labelled(
     context = Context(
         sample, features or frozenset(), features is not None, beside if any(beside) else (), hints.likely.get("label")
     )
-    column, others = columns.choose(table, [profile.id, FOLDER], context, hints.label)
+    column, others = columns.choose(table, used, context, hints.label)
     mark = hints.separator
     if hints.target != "one" and mark is None:
         mark = columns.separator(column.counts, column.name, sample, hints.target, table.path)

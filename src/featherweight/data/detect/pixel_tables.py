@@ -60,6 +60,11 @@ def find(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected 
         labelled.sort(key=lambda one: (role(one[0].name) == "test", role(one[0].name) != "train", one[0].name))
         trains, label = [labelled[0][0]], labelled[0][1]
     first = trains[0]
+    if hints.group in first.text:
+        raise UserError(
+            f"--group {hints.group}: {first.name} is a table of pixels, which has no column of groups here\npass "
+            f"--group none, and set groups: in the competition's file to a CSV of id and group"
+        )
     names = [scan.path(one.name) for one in trains]
     source: dict[str, Any] = {"name": "pixels", "train": names[0] if len(names) == 1 else names, "label": label}
     detected = Detected(source, notes=[f"{one.name}: {_way(one)}" for one in trains])
@@ -158,16 +163,16 @@ def _look_at_json(scan: Scan, name: str) -> Pixels | None:
 def _label(one: Pixels, sample: SampleSubmission | None, hints: Hints) -> str | None:
     if hints.label is not None:
         return hints.label if hints.label in one.text else None
-    named = [name for name in one.text if columns.STRONGER.search(name.lower())]
+    declared = hints.declared_besides("label")
+    named = [name for name in one.text if columns.STRONGER.search(name.lower()) and name not in declared]
     if len(named) == 1:
         return named[0]
     if not one.rows or not one.text:
         return None
     table = Table(Path(one.name), one.text, one.rows, list(range(len(one.rows))))
     try:
-        return columns.choose(table, [n for n in one.text if ID.search(n)], Context(sample, frozenset(), False), None)[
-            0
-        ].name
+        used = [name for name in one.text if ID.search(name) or name in declared]
+        return columns.choose(table, used, Context(sample, frozenset(), False), None)[0].name
     except UserError:
         return None
 
@@ -194,7 +199,8 @@ def _beside(
             continue
         if hints.label is None:
             refuse_components(table, _small(scan, pixels))
-        column, _ = columns.choose(table, [id], Context(sample, frozenset(), False), hints.label)
+        used = [id, *hints.declared_besides("label")]
+        column, _ = columns.choose(table, used, Context(sample, frozenset(), False), hints.label)
         return name, column.name, id
     return None
 

@@ -17,6 +17,7 @@ from featherweight.data.detect import (
     by_folder,
     by_name,
     by_table,
+    group_column,
     labelled,
     pixel_tables,
     refusals,
@@ -82,8 +83,10 @@ def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detect
                 refusals.refuse_boxes(seen)
                 other.assumed[:0] = _unused(tables)
         if other is None:
+            table_refusals.refuse_groups_alone(tables.profiles, hints)
             return None
         detected = other
+        detected.assumed += _groups_in_tables(tables, hints)
         detected.sample = sample
         if table is None and tables.refusal is not None:
             reason = str(tables.refusal).splitlines()[0].removesuffix(":")
@@ -108,6 +111,28 @@ def _unused(tables: labelled.Survey) -> list[str]:
         f"the classes are in the names of the files: {examples(names, 3)} are not used, as no column names images "
         "and another their classes"
     ]
+
+
+def _groups_in_tables(tables: labelled.Survey, hints: Hints) -> list[str]:
+    """Return a message about a table that says which images belong together, where no table has the classes.
+
+    Raises UserError if the user named its column.
+    """
+    for one in tables.profiles:
+        table = one.table
+        if hints.group is not None and hints.group in table.header and hints.group != one.id:
+            raise UserError(
+                f"--group {hints.group}: {table.path} has that column, and no column of classes, which the folders or "
+                f"names of the images are\nadd them to it as a column, to be named with --label; or pass --group none, "
+                f"and set groups: in the competition's file to a CSV of id ('{one.id}') and group ('{hints.group}')"
+            )
+        columns = [name for name in table.header if name != one.id and group_column.fits(name, table.column(name))]
+        if hints.group is None and columns and one.role != "test":
+            return [
+                f"not used: {one.name}, whose '{columns[0]}' seems to say which images belong together (to use it: "
+                f"groups in this file, a CSV of id and group)"
+            ]
+    return []
 
 
 def _strange(tables: labelled.Survey, folders: dict[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from featherweight.data.file_matching import bare
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
+    from featherweight.data.detect.detected import Hints
     from featherweight.data.detect.id_column import Profile
     from featherweight.data.detect.labelled import Labelled, Survey
 
@@ -93,6 +94,29 @@ def _may_have_classes(one: Profile) -> bool:
     )
 
 
+def refuse_groups_alone(profiles: Sequence[Profile], hints: Hints) -> None:
+    """Refuse tables that name the images and have the column of groups that the user named, and no other."""
+    for one in profiles:
+        if hints.group in one.table.header:
+            raise UserError(
+                f"{one.table.path}: no column can be the class besides '{one.id}' and '{hints.group}' (--group)\n"
+                f"pass another --group, or add the classes to that table"
+            )
+
+
+def refuse_classes_of_groups(one: Labelled, others: Sequence[Table]) -> None:
+    """Refuse a table that has a group of each image as its only class, where another table describes the groups."""
+    name = one.column.name if one.column is not None else None
+    for other in others:
+        if name in other.header and len(other.header) > 1:
+            table = one.profile.table.path
+            raise UserError(
+                f"{table}: its only column besides the images is '{name}', and {other.path.name} describes each "
+                f"'{name}'\nadd the columns of {other.path.name} to {table.name} (pandas: merge on '{name}') and run "
+                f"init again with --label COLUMN --group {name}; if '{name}' is the class: --label {name}"
+            )
+
+
 def refuse_contradictions(best: Labelled, rivals: Sequence[Labelled]) -> None:
     """Raise UserError if tables as good as the best one divide the same images into classes in different ways."""
     mine = _label_of(best)
@@ -104,9 +128,18 @@ def refuse_contradictions(best: Labelled, rivals: Sequence[Labelled]) -> None:
             one, other = sorted((best.profile.name, rival.profile.name))
             raise UserError(
                 f"{best.profile.table.path.parent}: {one} and {other} say different classes of the same images\n"
-                f"move those away that are not to be predicted; where each table is about one class, join them to one "
-                f"table with a column for each"
+                f"{_choice([best, rival])}; where each table is about one class, join them to one table with a column "
+                f"for each"
             )
+
+
+def _choice(rivals: Sequence[Labelled]) -> str:
+    """Return how to say which of several label tables counts: by the column, where they call it differently."""
+    columns = {one.column.name: one.profile.name for one in rivals if one.column is not None}
+    if len(columns) < len(rivals):
+        return "move those away that are not to be predicted"
+    ways = " or ".join(f"--label {shlex.quote(name)} ({table})" for name, table in sorted(columns.items()))
+    return f"pass {ways} for the classes, and --group COLUMN for one that says which images belong together"
 
 
 def _label_of(one: Labelled) -> dict[str, str]:
