@@ -215,6 +215,8 @@ RUNS = [
     ({}, "search fastnet_digits --trials 10000000000", "--trials 10000000000: expected 1 to 1,000,000"),
     ({}, "search fastnet_digits --hours 1e308", "--hours 1e+308: expected more than 0 and less than 100,000"),
     ({}, "fill wrn --max-macs nan", "--max-macs: expected a number above 0"),
+    ({}, "fill wrn --max-macs 300", "300 multiply-adds are too few for any network; millions have an M: 300M"),
+    ({}, "weigh timm/x --max-macs 9999", "9999 multiply-adds are too few for any network"),
     ({}, "fill wrn --max-macs 1e308", "--max-macs: expected at most 1e+15, got 1e+308"),
     ({}, "fill wrn --limit 1e308", "--limit: expected at most 1e+15"),
     ({}, "fill wrn --count 0", "--count: expected a number above 0"),

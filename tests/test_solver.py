@@ -122,6 +122,13 @@ def test_multiply_adds_are_bounded():
     assert all(0.8 * 705e6 < member.weighed.macs <= 705e6 for member in members)
 
 
+def test_the_multiply_adds_of_the_option_are_those_of_a_competition(monkeypatch):
+    asked = []
+    monkeypatch.setattr(solver, "fill", lambda family, competition, limit, macs: (asked.append(macs), ([], 0))[1])
+    assert main.main(["fill", "wrn", "--max-macs", "1.5G"]) == 2
+    assert asked == [Limit.model_validate({"parameters": 1, "macs": "1.5G"}).macs] == [1_500_000_000]
+
+
 def test_the_other_limits_of_a_competition_are_filled_too():
     limit = Limit.model_validate({"bytes": "400kB", "macs": 250_000})
     small = load_competition("digits").model_copy(update={"limit": limit})

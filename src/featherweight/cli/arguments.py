@@ -17,6 +17,7 @@ ROWS = 1_000_000
 DEFAULT = "digits"  # the competition if none is given
 SHIPPED = {DEFAULT, "cifar10", "cifar100"}
 LARGEST = 1e15  # more parameters, bytes or multiply-adds than any network has
+FEWEST_MACS = 10_000  # fewer multiply-adds than any useful network for images has
 
 
 def completed(action: argparse.Action, by: dict[str, str]) -> None:
@@ -43,6 +44,19 @@ def count(text: str) -> int:
     if found != int(found):
         raise argparse.ArgumentTypeError(f"expected a whole number, as 5000000, 5e6 or 5M, got '{text}'")
     return int(found)
+
+
+def macs(text: str) -> float:
+    """Convert a number of multiply-adds, written like those of `number`.
+
+    Raises ArgumentTypeError for so few that they must be meant in millions.
+    """
+    found = number(text)
+    if found < FEWEST_MACS:
+        raise argparse.ArgumentTypeError(
+            f"{text} multiply-adds are too few for any network; millions have an M: {found:.15g}M"
+        )
+    return found
 
 
 def how_many(text: str) -> int:
@@ -118,6 +132,11 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options --device and --threads."""
     parser.add_argument("--device", default="auto", help="auto (a CUDA GPU, else cpu), cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+
+
+def add_max_macs(parser: argparse.ArgumentParser) -> None:
+    """Add the option --max-macs, in the unit of a competition's `limit.macs`."""
+    parser.add_argument("--max-macs", type=macs, metavar="N", help="maximum multiply-adds for one image, such as 300M")
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition, count, how_many, number
+from featherweight.cli.arguments import add_competition, add_max_macs, count, how_many
 from featherweight.errors import UserError, nearest
 
 
@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_competition(parser, text="the competition that sets classes, image size and limit")
     parser.add_argument("--limit", type=count, help="maximum number of parameters (default: the competition's limit)")
-    parser.add_argument(
-        "--max-macs", type=number, metavar="M", help="at most this many million multiply-adds per image"
-    )
+    add_max_macs(parser)
     parser.add_argument("--count", type=how_many, default=10, help="number of models to show (default: 10)")
     parser.add_argument("--write", metavar="NAME", help="write the best one as the recipe NAME")
 
@@ -40,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         known = ", ".join((*solver.FILLABLE, "timm/NAME"))
         raise UserError(f"fill: no family '{family}'{nearest(family, solver.FILLABLE)}; choose one of {known}")
     began = time.monotonic()
-    max_macs = arguments.max_macs and arguments.max_macs * 1e6
-    members, counted = solver.fill(family, config.load_competition(arguments.competition), arguments.limit, max_macs)
+    members, counted = solver.fill(
+        family, config.load_competition(arguments.competition), arguments.limit, arguments.max_macs
+    )
     if not members:
         raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or choose another family")
     tables.members(members[: arguments.count], counted, time.monotonic() - began)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition, count, number, output_file
+from featherweight.cli.arguments import add_competition, add_max_macs, count, number, output_file
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_competition(parser, None, text)
     parser.add_argument("--limit", type=count, help="maximum number of parameters")
     parser.add_argument("--max-bytes", type=count, help="maximum size of the file in bytes")
-    parser.add_argument("--max-macs", type=number, help="maximum multiply-adds for one image, such as 300e6")
+    add_max_macs(parser)
     parser.add_argument(
         "--max-score", type=number, help="maximum MicroNet score: the size in 32-bit parameters, not an accuracy"
     )
