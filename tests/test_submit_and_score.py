@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import start
-from featherweight.cli import main
+from featherweight.cli import main, parser
 from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
 from featherweight.kaggle import client as kaggle_client
@@ -245,6 +245,32 @@ def test_data_are_fetched_unpacked_and_described(fake_kaggle, workspace, capsys)
     assert main.main(["download", "tiny-weights"]) == 0
     assert "is there already" in capsys.readouterr().out
     assert len(fake_kaggle.asked) == asked
+
+
+def test_what_is_downloaded_is_described_with_the_options_of_init(fake_kaggle, capsys):
+    fake_kaggle.data = photographs()
+    stated = ["--metric", "macro_f1", "--limit", "300k", "--size", "32", "--no-mirror", "--pretrained"]
+    command = ["download", "tiny-weights", *stated]
+    assert main.main(["download", "tiny-weights", "--metric", "f7"]) == 2
+    assert "--metric f7: there is no such metric" in capsys.readouterr().err
+    assert not fake_kaggle.asked
+    assert main.main([*command, "--name", "tiny", "--label", "x"]) == 0
+    told = capsys.readouterr().out
+    assert "no competition file was written: --label x" in told
+    assert f"tiny-weights --kaggle tiny-weights {' '.join(stated)} --name tiny --label x, when that is fixed" in told
+    assert main.main(command) == 0
+    written = load_competition("tiny-weights")
+    assert (written.kaggle, written.metric.name, written.limit.parameters) == ("tiny-weights", "macro_f1", 300_000)
+    assert (written.image.size, written.image.mirror, written.limit.allow_pretrained) == (32, False, True)
+    capsys.readouterr()
+    assert main.main(command) == 2
+    assert "the competition tiny-weights is described already: change" in capsys.readouterr().err
+
+
+def test_init_and_download_describe_by_the_same_options():
+    ours, theirs = (parser.options(parser.build([name]), name) for name in ("download", "init"))
+    assert [option for option in theirs if option not in ours] == ["--kaggle"]
+    assert set(ours) < set(theirs)
 
 
 def test_zips_inside_are_unpacked_too(fake_kaggle, workspace):

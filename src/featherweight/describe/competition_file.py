@@ -84,23 +84,30 @@ def init(folder: Path, **options: Any) -> Report:
         then = f"; {ways[0].format(name=repr(folder.name))}, then init the folder" if ways else ""
         raise UserError(f"{folder}: neither a folder nor a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive{then}")
     default = stem(folder) if archive else folder.resolve().name
-    name = _name(wishes.name, default)
-    _refuse_unknown(wishes)
-    path = paths.home() / "configs" / "competitions" / f"{name}.yaml"
-    if path.exists():
-        raise UserError(f"{path} is there already; delete it, or take another --name")
-    report = Report(path)
+    report = Report(planned(wishes, default))
     slug = known_competitions.chosen_slug(wishes.kaggle, default, report.assumed)
     known = known_competitions.known(slug, wishes.label)
-    where = paths.data() / name if archive else folder
+    where = paths.data() / report.path.stem if archive else folder
     if archive:
         unpack(folder, where)
     try:
-        return _described(report, where, name, wishes, slug, known)
+        return _described(report, where, report.path.stem, wishes, slug, known)
     except BaseException:  # a full disk and Ctrl-C as well: else the same command again would find it in its way
         if archive:
             shutil.rmtree(where, ignore_errors=True)
         raise
+
+
+def planned(wishes: Options, default: str) -> Path:
+    """Return the file that `init` writes for data in a folder called `default`.
+
+    Raises UserError for options that fit no data, and if the file is there already.
+    """
+    path = paths.home() / "configs" / "competitions" / f"{_name(wishes.name, default)}.yaml"
+    _refuse_unknown(wishes)
+    if path.exists():
+        raise UserError(f"{path} is there already; delete it, or take another --name")
+    return path
 
 
 def _refuse_unknown(wishes: Options) -> None:

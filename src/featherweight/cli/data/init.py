@@ -9,6 +9,8 @@ from typing import Any
 from featherweight.cli.arguments import FILES, completed, count
 from featherweight.errors import printable
 
+DESCRIPTION = ("name", "metric", "limit", "pretrained", "size", "mirror", "id", "label", "group", "target", "test")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `init`."""
@@ -16,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, metavar="FOLDER_OR_ARCHIVE", help="a folder, or an archive: .zip, .tar, .tar.gz, ..."
     )
     completed(folder, FILES)
+    parser.add_argument("--kaggle", metavar="NAME", help="name on Kaggle, the end of its address; needed to submit")
+    add_description(parser)
+
+
+def add_description(parser: argparse.ArgumentParser) -> None:
+    """Add the options that state what is in the data, or what the competition asks for."""
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
     parser.add_argument(
         "--metric", help="the competition's metric (default: what the sample submission suggests, mostly accuracy)"
@@ -30,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="a mirrored image has the same class, or not"
     )
-    parser.add_argument("--kaggle", metavar="NAME", help="name on Kaggle, the end of its address; needed to submit")
     parser.add_argument("--id", metavar="COLUMN", help="column of the label table with the image names")
     parser.add_argument("--label", metavar="COLUMN", help="column of the classes, or several, one per class: a,b,c")
     parser.add_argument(
@@ -48,23 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def description(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_description` as arguments of `describe`."""
+    return {name: getattr(arguments, name) for name in DESCRIPTION}
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Write the competition file."""
-    names = (
-        "name",
-        "metric",
-        "limit",
-        "pretrained",
-        "size",
-        "mirror",
-        "kaggle",
-        "id",
-        "label",
-        "group",
-        "target",
-        "test",
-    )
-    describe(arguments.folder, **{name: getattr(arguments, name) for name in names})
+    describe(arguments.folder, kaggle=arguments.kaggle, **description(arguments))
     return 0
 
 
