@@ -305,6 +305,30 @@ def test_tables_that_contradict_each_other_are_refused(root):
     assert "cat.csv and dog.csv say different classes of the same images" in refused(root)
 
 
+def test_halves_of_a_label_table_are_told_with_the_command_that_joins_them(root):
+    root = root / "it's"
+    pictures(root, [f"images/{n}.png" for n in range(12)])
+    halves = {"labels_1.csv": range(4), "labels_2.csv": range(4, 12)}
+    for name, numbers in halves.items():
+        table(root / name, ["image", "label"], [[f"{n}.png", CLASSES[n % 3]] for n in numbers])
+    report = init(root, name="x", mirror=False)
+    place = next(n for n, line in enumerate(report.assumed) if "labels_1.csv (4 rows): rows of other images" in line)
+    command = report.assumed[place].splitlines()[1]
+    subprocess.run(["bash", "-c", command], check=True)
+    for name in halves:
+        (root / name).unlink()
+    report.path.unlink()
+    assert len(described(root)[1].train.ids) == 12
+
+
+@pytest.mark.parametrize(("column", "said"), [("y", "pass --label COLUMN, or --group COLUMN"), ("x", "move train.csv")])
+def test_other_classes_of_the_same_images_are_told_with_the_way_to_them(root, column, said):
+    pictures(root, [f"images/{n}.png" for n in range(12)])
+    table(root / "train.csv", ["image", "x"], [[f"{n}.png", CLASSES[n % 3]] for n in range(12)])
+    table(root / "more.csv", ["image", column], [[f"{n}.png", n % 2] for n in range(12)])
+    assert f"more.csv (12 rows): to use one instead, {said}" in described(root)[2]
+
+
 def test_a_noisy_table_is_second_to_a_curated_one(root):
     for part, count in (("curated", 6), ("noisy", 24)):
         pictures(root, [f"train_{part}/{part}{n}.png" for n in range(count)])

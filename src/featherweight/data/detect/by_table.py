@@ -6,7 +6,7 @@ from typing import Any
 
 from featherweight.data import tables
 from featherweight.data.csv_file import Table, examples
-from featherweight.data.detect import group_column
+from featherweight.data.detect import group_column, unused_tables
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import assign, settle, shown
 from featherweight.data.detect.id_column import Profile
@@ -58,9 +58,9 @@ class TableDetector:
         self._disagreement(chosen, folders)
         self._group(table)
         ToPredict(self).find(used, others, both)
-        if self.survey.unused and self.hints.label is None:
-            listed = examples([f"{one.name} ({one.rows:,} rows)" for one in self.survey.unused], 3)
-            self.detected.assumed.append(f"not used, though they have classes of images: {listed}")
+        joined = source.get("join", {})
+        unused = [p for p in self.survey.unused if relative(p.table.path, self.scan.root) not in joined]
+        self.detected.assumed += unused_tables.advice(unused, self.profile, self.scan.folder)
         return self.detected
 
     def _tell(self, table: Table, folders: set[str]) -> None:

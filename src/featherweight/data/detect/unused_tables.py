@@ -1,0 +1,55 @@
+"""Advice on tables that have classes too, and are not the label table: how to use their rows or their columns."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from featherweight.data import csv_file
+from featherweight.data.csv_file import examples
+from featherweight.data.detect.id_column import Profile
+
+SHARED = 0.1  # of the smaller table's images that are in both: fewer, and the tables are parts of one
+
+
+def advice(unused: Sequence[Profile], used: Profile, folder: Path) -> list[str]:
+    """Return a message about the unused tables of each kind: parts of the label table `used`, and other tables.
+
+    `folder` holds them all.
+    """
+    known = set(used.table.header)
+    parts, others = ([one for one in unused if _is_part(one, used) == part] for part in (True, False))
+    messages = []
+    if parts:
+        messages.append(
+            f"{_listed(parts)}: rows of other images; to train on them too, {_join([used, *parts], folder)}"
+        )
+    if others:
+        columns = list(dict.fromkeys(name for one in others for name in one.table.header if name not in known))
+        ways = f"move {used.name} away and run init again"
+        if columns:
+            ways = f"pass --label COLUMN, or --group COLUMN where it says groups of images: {examples(columns, 4)}"
+        messages.append(f"{_listed(others)}: to use one instead, {ways}")
+    return messages
+
+
+def _listed(tables: Sequence[Profile]) -> str:
+    shown = examples([f"{one.name} ({one.rows:,} rows)" for one in tables], 3)
+    return f"not used, though they have classes of images: {shown}"
+
+
+def _is_part(one: Profile, other: Profile) -> bool:
+    """True if two tables have the same columns and other images."""
+    ours, theirs = ({place for places in p.reach.values() for place in places} for p in (one, other))
+    alike = one.table.header == other.table.header and one.header == other.header
+    return alike and len(ours & theirs) <= SHARED * min(len(ours), len(theirs))
+
+
+def _join(tables: Sequence[Profile], folder: Path) -> str:
+    """Return what joins the rows of tables: a command where line tools can read them."""
+    then = "move the parts away, delete this file and run init again"
+    if tables[0].header or not all(csv_file.is_plain(one.table.path) for one in tables):
+        return f"write all rows into one table, {then}"
+    names = shlex.join(one.name for one in tables)
+    return f"{then} after:\n  cd {shlex.quote(str(folder))} && awk 'FNR > 1 || NR == 1' {names} > all_labels.csv"
