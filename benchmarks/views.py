@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 import _record
-from ablations import HOLDOUT, options, recipe_of, trained
+from _ablation_options import options
+from ablations import HOLDOUT, recipe_of, trained
 from featherweight.config import load_competition
 from featherweight.evaluation import tta
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.intervals import NORMAL
 
 IMAGES = 4000
-VIEWS = {
+VIEWS: dict[str, list[tta.View]] = {
     "none": [],
     "flip": [tta.flip],
     "shift": [tta.shift],

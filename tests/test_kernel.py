@@ -13,7 +13,6 @@ import pytest
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.kaggle import polling
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.notebook import inside, kernel, push
 from featherweight.kaggle.notebook.epochs import epochs_within
@@ -31,7 +30,7 @@ def workspace(finished, home, monkeypatch):
     shutil.copytree(finished, home, dirs_exist_ok=True)
     text = "extends: digits\nkaggle: tiny-weights\nkernel: {minutes: 120, gpu: false}\n"
     (home / "configs" / "competitions" / "code.yaml").write_text(text)
-    monkeypatch.setattr(polling, "POLL_SECONDS", (0.01,))
+    monkeypatch.setattr(push, "POLLS", (0.01,))
     return home
 
 
@@ -281,9 +280,9 @@ def test_weights_of_a_package_come_along_and_a_hub_is_asked_where_the_rules_allo
     allowed = load_competition("code", ["kernel.internet=true"])
     hub = load_recipe("finetune_lite0", ["model.weights=null", "model.pretrained=true"])
     kernel._refuse_what_stays_here("own", hub, allowed)
-    request = kernel.KernelRequest("own", "code", allowed, None, hub)
-    assert kernel._notebook(request, "x", "me", False)["enable_internet"] is True
-    packed = kernel.KernelRequest("own", "code", allowed, None, load_recipe("finetune_lite0"))
+    wish = kernel.Wish("own", "code", allowed, None, hub)
+    assert kernel._notebook(wish, "x", "me", False)["enable_internet"] is True
+    packed = kernel.Wish("own", "code", allowed, None, load_recipe("finetune_lite0"))
     assert kernel._notebook(packed, "x", "me", False)["enable_internet"] is False
     taken = []
     monkeypatch.setattr(kernel.wheels, "of_installed", lambda name: taken.append(name) or (f"{name}.whl", b""))

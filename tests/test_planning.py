@@ -19,11 +19,11 @@ from featherweight.budget.memory import within_memory
 from featherweight.config import Competition, load_competition, load_recipe
 from featherweight.data import pack_writer
 from featherweight.errors import UserError
-from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots
-from featherweight.planning.candidates import batch_size, batches, filling, fine_tuned, from_scratch
+from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots, views
+from featherweight.planning.candidates import FAST, batch_size, batches, filling, fine_tuned, from_scratch
 from featherweight.planning.clock import Clock
 from featherweight.planning.costs import Cost, Machine, MeasuredCandidate
-from featherweight.planning.curves import Curves, MeasuredTraining
+from featherweight.planning.curves import Curves, MeasuredTraining, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
@@ -168,19 +168,40 @@ def test_of_many_images_a_small_part_of_an_epoch_is_enough():
     assert 10_000 / 200_000 <= best.epochs < 0.25
 
 
-def test_views_that_take_longer_than_the_training_are_left_out():
+def test_views_are_left_out_where_their_time_gains_more_as_epochs():
     candidate = next(from_scratch(TASK))
     measured = [MeasuredCandidate(candidate, 500_000, Cost(0.1, 1e-3, 10**9))]
 
     def best(predict, seconds=200):
         return make(replace(TASK, predict=predict), DIGITS, measured, seconds, MADE_UP, Findings()).best
 
-    many, few = best(60_000), best(10_000)
+    many, few = best(60_000), best(1000)
     assert (many.recipe.predict.views, len(few.recipe.predict.views)) == ([], 2)
     assert many.epochs > 100
     assert "test-time views: none" in "".join(Plan(TASK, 200, [many], []).lines())
     most = best(1_000_000, 5000)  # the longest training fits in with them
     assert (most.epochs, len(most.recipe.predict.views)) == (400, 2)
+
+
+def test_of_two_kinds_of_views_the_one_worth_more_for_its_time_is_kept():
+    """Of mirrored images one is seen, of shifted ones two, which gain less."""
+    colour = load_competition("cifar10")
+    facts = replace(TASK, mirror=True, predict=4000, channels=3)
+    measured = [MeasuredCandidate(next(from_scratch(facts)), 500_000, Cost(0.05, 5e-3, 10**9))]
+    kept = [
+        [view.name for view in make(facts, colour, measured, seconds, MADE_UP, Findings()).best.recipe.predict.views]
+        for seconds in (60, 100, 4000)
+    ]
+    assert kept == [[], ["flip"], ["flip", "shift"]]
+
+
+def test_a_forecast_falls_by_what_the_left_out_views_gain():
+    recipe, plain = load_recipe(FAST), load_recipe(FAST, ["predict.views=[]"])
+    assert views.lost(recipe, recipe, DIGITS) == 0
+    assert views.lost(plain, recipe, DIGITS) == views.GAINS[frozenset({"shift"})] > 0  # digits are not mirrored
+    assert [*views.settings(load_recipe(FAST, ["predict.views=[rotate]"]), DIGITS)] == [()]
+    half = ScoreForecast(0.5, 0.1, 1.0).raised(np.log(3))
+    assert (half.value, half.low, half.high) == pytest.approx((0.75, 0.25, 1.0))
 
 
 def test_small_sizes_of_all_networks_come_before_large_ones_of_any():

@@ -12,7 +12,8 @@ RUNS = {"bash": "_featherweight_runs", "zsh": "_featherweight_runs"}
 SPACES = {"bash": "_featherweight_spaces", "zsh": "_featherweight_spaces"}
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
-ROWS = 1_000_000  # shown at most
+
+ROWS = 1_000_000
 DEFAULT = "digits"  # the competition if none is given
 SHIPPED = {DEFAULT, "cifar10", "cifar100"}
 LARGEST = 1e15  # more parameters, bytes or multiply-adds than any network has

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from featherweight.evaluation.intervals import NORMAL
 from featherweight.planning.dataset_facts import DatasetFacts
@@ -89,6 +90,10 @@ class ScoreForecast:
 
     def __str__(self) -> str:
         return f"{self.value:.1%} ({self.low:.0%} to {self.high:.0%})"
+
+    def raised(self, logits: float) -> ScoreForecast:
+        """Return the forecast with so many logits more."""
+        return ScoreForecast(*(float(expit(logit(score) + logits)) for score in (self.value, self.low, self.high)))
 
 
 def table(path: Path = TABLE) -> list[MeasuredTraining]:

@@ -18,6 +18,7 @@ from featherweight.console import duration
 from featherweight.errors import UserError
 from featherweight.evaluation import tta
 from featherweight.inspection import checks
+from featherweight.planning import views
 from featherweight.planning.candidates import BOLD, Candidate
 from featherweight.planning.costs import BETWEEN_STEPS, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
@@ -129,12 +130,12 @@ class Plan:
         recipe = best.recipe
         augment = ", ".join(choice.name for choice in best.seen(recipe.augment)) or "none"
         on_gpu = f", and {best.cost.on_gpu / 1e9:.1f} GB of the GPU's" if best.cost.on_gpu else ""
-        views = " x ".join(choice.name for choice in best.seen(recipe.predict.views)) or "none"
+        shown = " x ".join(choice.name for choice in best.seen(recipe.predict.views)) or "none"
         words = [
             f"the data: {self.facts}",
             f"the plan: {best.line}",
             f"  batches of {recipe.train.batch_size}, {recipe.optimizer.name} at {recipe.optimizer.lr:g}; "  # type: ignore[attr-defined]
-            f"augmentation: {augment}; test-time views: {views}",
+            f"augmentation: {augment}; test-time views: {shown}",
             f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB{on_gpu}; "
             f"disk: {best.disk / 1e6:,.0f} MB",
             *self._unused(),
@@ -200,17 +201,17 @@ def parameters_within_limit(recipe: Recipe, competition: Competition, name: str)
 def _option_with_views(
     facts: DatasetFacts, competition: Competition, measured: MeasuredCandidate, *rest: Any
 ) -> Option | str:
-    """Return an option; without test-time views if these would take longer than the training, and leaving them out
-    makes it longer. That more epochs then gain more than views do is assumed, not measured.
-    """
-    option = _option(facts, competition, measured, *rest)
-    if isinstance(option, Option) and option.timeline.views <= option.timeline.training:
-        return option
-    fixed = (*measured.candidate.fixed, "predict.views=[]")
-    plain = replace(measured, candidate=replace(measured.candidate, fixed=fixed))
-    longer = _option(facts, competition, plain, *rest)
-    gains = isinstance(longer, Option) and (isinstance(option, str) or longer.epochs > option.epochs)
-    return longer if gains else option
+    """Return the option with those test-time views that are worth their time; or the reason why none fits."""
+    candidate = measured.candidate
+    recipe = load_recipe(candidate.recipe, candidate.settings(1))
+    tried = [
+        _option(
+            facts, competition, replace(measured, candidate=replace(candidate, fixed=(*candidate.fixed, *fewer))), *rest
+        )
+        for fewer in views.settings(recipe, competition.seen_by(recipe))
+    ]
+    fitting = [option for option in tried if isinstance(option, Option)]
+    return max(fitting, key=lambda option: option.forecast.value) if fitting else tried[-1]
 
 
 def _option(
@@ -226,7 +227,7 @@ def _option(
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
     looking = facts.holdout * cost.view * slowdown
-    views = passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
+    after = passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
     images = facts.images + facts.holdout + facts.predict
     rest = REST + (GROUPING * images if images <= checks.NEAR else 0.0)  # the report looks for near copies
     probing, features = 0.0, 0
@@ -238,7 +239,7 @@ def _option(
         )
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * BETWEEN_STEPS
-    left = seconds * MARGIN - measured.packing - views - probing - rest
+    left = seconds * MARGIN - measured.packing - after - probing - rest
     epochs = min(epochs_within(left, epoch, steps, looking), float(candidate.longest))
     least = min(SHORTEST, ENOUGH / facts.images)
     if candidate.starts_published:
@@ -253,12 +254,13 @@ def _option(
     looks = max(1, evaluations(0, begun, whole.train.evaluate_every))
     training = probing + epochs * epoch + looks * looking
     even = curves.forecast(facts, measured.parameters, epochs, candidate.size, candidate.starts_published)
+    even = even.raised(-views.lost(recipe, load_recipe(candidate.recipe), seen))
     return Option(
         candidate,
         whole,
         measured.parameters,
         replace(cost, memory=max(cost.memory, 2 * features)),  # they are copied once to be fitted
-        Timeline(measured.packing, training, views, rest),
+        Timeline(measured.packing, training, after, rest),
         _for_these_classes(even, facts, candidate.starts_published in findings.at_chance),
         seen.image.mirror,
         epochs,

@@ -229,7 +229,7 @@ def muon(
         normalize=normalize,
         weight_decay=weight_decay,
     )
-    return ChainedOptimizer(members, other)
+    return Together(members, other)
 
 
 def _only(parameters: Groups, chosen: set[int], inside: bool) -> Groups:
@@ -238,7 +238,7 @@ def _only(parameters: Groups, chosen: set[int], inside: bool) -> Groups:
     return [group for group in cut if group["params"]]
 
 
-class ChainedOptimizer(torch.optim.Optimizer):
+class Together(torch.optim.Optimizer):
     """Several optimizers, each with its own parameters, as one."""
 
     def __init__(self, *members: torch.optim.Optimizer) -> None:

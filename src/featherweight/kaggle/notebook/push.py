@@ -7,6 +7,7 @@ is looked for before it is created, so that the same command may be run again af
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from featherweight.console import duration, say
 from featherweight.errors import Unavailable, UserError, count_of
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
-from featherweight.kaggle.notebook.kernel import KernelRequest, write
-from featherweight.kaggle.polling import polls
+from featherweight.kaggle.notebook.kernel import Wish, write
 from featherweight.kaggle.responses import number
 
+POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests, the last for good
 DATASETS, KERNELS, BLOBS = "datasets.DatasetApiService", "kernels.KernelsApiService", "blobs.BlobApiService"
 PAGES = 20  # of a notebook's files, looked at
 READY_MINUTES = 30  # for a data set to be unpacked by Kaggle
@@ -27,46 +28,44 @@ QUEUE_MINUTES = 60  # for a notebook to be started, beyond its own time
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
-def push(request: KernelRequest, *, gpu: bool) -> str:
+def push(wish: Wish, *, gpu: bool) -> str:
     """Write the notebook's folder with the user's name in it, send it and wait; returns the outcome in words."""
     kaggle = CodeKaggle()
-    folder = write(request, gpu=gpu, owner=kaggle.user)
-    reference, seconds = f"{kaggle.user}/{request.slug}", 60 * request.rules.minutes
+    folder = write(wish, gpu=gpu, owner=kaggle.user)
+    reference = f"{kaggle.user}/{wish.slug}"
     _send_data(kaggle, folder / "data", reference)
-    version = _send_code(kaggle, folder / "code", reference, seconds)
+    version = _send_code(kaggle, folder / "code", reference, 60 * wish.rules.minutes)
     pushed = {
         "kernel": reference,
         "version": version,
-        "run": request.run.name if request.run else "",
-        "competition": request.competition_name,
+        "run": wish.run.name if wish.run else "",
+        "competition": wish.competition_name,
     }
     atomic.write_text(folder / "pushed.json", json.dumps(pushed) + "\n")
-    say(f"{reference} is version {version}: waiting for its end, up to {duration(seconds)} of its own")
-    return _outcome(kaggle, request, reference, version)
+    say(f"{reference} is version {version}: waiting for its end, up to {duration(60 * wish.rules.minutes)} of its own")
+    return _outcome(kaggle, wish, reference, version)
 
 
-def output(request: KernelRequest) -> str:
+def output(wish: Wish) -> str:
     """Wait for the notebook that was sent last and download what it wrote; returns the outcome in words."""
-    sent = pushed(request.run.name if request.run else request.slug)
-    return _outcome(CodeKaggle(), request, sent["kernel"], sent["version"])
+    sent = pushed(wish.run.name if wish.run else wish.slug)
+    return _outcome(CodeKaggle(), wish, sent["kernel"], sent["version"])
 
 
-def _outcome(kaggle: CodeKaggle, request: KernelRequest, reference: str, version: int) -> str:
+def _outcome(kaggle: CodeKaggle, wish: Wish, reference: str, version: int) -> str:
     """Return in words how a version ended, after downloading its files."""
-    what = request.run.name if request.run else request.name
-    again = f"./run.sh kernel {what} --competition {request.competition_name} --output"
-    state, fault = _ended(
-        kaggle, reference, 60 * (request.rules.minutes + QUEUE_MINUTES), f"{again} waits on and fetches what it wrote"
-    )
+    what = wish.run.name if wish.run else wish.name
+    waits = f"./run.sh kernel {what} --competition {wish.competition_name} --output waits on and fetches what it wrote"
+    state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES), waits)
     if state != "COMPLETE":
         _refuse(reference, state, fault)
-    files, folder = _output(kaggle, reference), paths.kernels() / request.slug / "output"
+    files, folder = _output(kaggle, reference), paths.kernels() / wish.slug / "output"
     if "submission.csv" not in files:
         raise UserError(f"{reference} has ended, and wrote no submission.csv ({', '.join(files) or 'nothing'})")
     with atomic.replaced_folder(folder) as fresh:
         for name, address in files.items():
             kaggle.download_output(reference, address, fresh / Path(name).name)
-    entered = f"./run.sh submit {request.run.name if request.run else request.slug} --kernel"
+    entered = f"./run.sh submit {wish.run.name if wish.run else wish.slug} --kernel"
     outcome = f"{reference} version {version} has ended and wrote submission.csv"
     return f"{outcome}\nfetched {', '.join(files)} into {paths.shown(folder)}\nnext: {entered}"
 
@@ -87,13 +86,14 @@ def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
     if answer.get("error") or str(answer.get("status", "")).lower() == "error":
         message = clean(str(answer.get("error") or "no reason given"))
         raise UserError(f"Kaggle refused the data set {reference}: {message}")
-    for _ in polls(60 * READY_MINUTES):
+    end = time.monotonic() + 60 * READY_MINUTES
+    for attempt in range(10**9):
         state = _status(kaggle, reference) or "NOT_YET_PERSISTED"
         if state == "READY":
             return
         if state in ("FAILED", "DELETED"):
             raise UserError(f"Kaggle could not unpack the data set {reference} ({state.lower()})")
-    raise Unavailable(f"the data set {reference} is not ready after {READY_MINUTES} minutes; try again")
+        _pause(attempt, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes; try again")
 
 
 def _status(kaggle: CodeKaggle, reference: str) -> str | None:
@@ -134,8 +134,8 @@ def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -
 def _ended(kaggle: CodeKaggle, reference: str, seconds: float, waits: str) -> tuple[str, str]:
     """Return how a notebook ended and Kaggle's message; if Kaggle is busy, ask again."""
     owner, slug = reference.split("/")
-    fields = {"userName": owner, "kernelSlug": slug}
-    for _ in polls(seconds):
+    fields, end = {"userName": owner, "kernelSlug": slug}, time.monotonic() + seconds
+    for attempt in range(10**9):
         answer: Mapping[str, Any] = {}
         try:
             answer = kaggle.ask(KERNELS, "GetKernelSessionStatus", fields, "look at", reference)
@@ -144,7 +144,8 @@ def _ended(kaggle: CodeKaggle, reference: str, seconds: float, waits: str) -> tu
         state = str(answer.get("status") or "QUEUED").upper()
         if state in ENDED:
             return state, clean(str(answer.get("failureMessage") or ""))
-    raise Unavailable(f"{reference} has not ended in {duration(seconds)}; {waits}")
+        _pause(attempt, end, f"{reference} has not ended in {duration(seconds)}; {waits}")
+    raise AssertionError("unreachable")
 
 
 def _refuse(reference: str, state: str, fault: str) -> None:
@@ -166,6 +167,13 @@ def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
         if not token:
             break
     return addresses
+
+
+def _pause(attempt: int, end: float, late: str) -> None:
+    pause = POLLS[min(attempt, len(POLLS) - 1)]
+    if time.monotonic() + pause > end:
+        raise Unavailable(late)
+    time.sleep(pause)
 
 
 def pushed(name: str) -> dict[str, Any]:
