@@ -195,6 +195,18 @@ def test_of_two_kinds_of_views_the_one_worth_more_for_its_time_is_kept():
     assert kept == [[], ["flip"], ["flip", "shift"]]
 
 
+def test_where_no_training_is_better_than_a_guess_the_longest_is_taken():
+    guess = SimpleNamespace(forecast=lambda *asked: ScoreForecast(0.02, 0.01, 0.03))
+    measured = [MeasuredCandidate(next(from_scratch(TASK)), 500_000, Cost(0.1, 1e-3, 10**9))]
+    short, long = (
+        make(replace(TASK, predict=10_000), DIGITS, measured, seconds, guess, Findings()).best
+        for seconds in (100, 1000)
+    )
+    assert short.forecast.value == long.forecast.value == 1 - TASK.chance
+    assert (short.recipe.predict.views, short.epochs > 100) == ([], True)
+    assert (len(long.recipe.predict.views), long.epochs) == (2, 400)  # the longest one leaves time for views
+
+
 def test_a_forecast_falls_by_what_the_left_out_views_gain():
     recipe, plain = load_recipe(FAST), load_recipe(FAST, ["predict.views=[]"])
     assert views.lost(recipe, recipe, DIGITS) == 0

@@ -67,7 +67,7 @@ class Option:
     Attributes:
         epochs: passes over the training images (0: a linear probe).
         step: expected seconds of a training step.
-        looking: expected seconds of an evaluation on the holdout.
+        evaluation: expected seconds of an evaluation on the holdout.
     """
 
     candidate: Candidate
@@ -79,7 +79,7 @@ class Option:
     mirror: bool
     epochs: float
     step: float
-    looking: float
+    evaluation: float
     disk: int  # bytes that a run writes
     by_size: int | None = None  # pixels, at which the network was timed in place of its own
 
@@ -122,7 +122,7 @@ class Plan:
         """Return the deadline of its run, `minutes` after `began` (a reading of `time.monotonic`)."""
         best = self.best
         after = best.timeline.views + best.timeline.rest
-        return Deadline(began, minutes * 60, after, best.step, best.looking)
+        return Deadline(began, minutes * 60, after, best.step, best.evaluation)
 
     def lines(self) -> list[str]:
         """Return the plan as lines of text."""
@@ -204,29 +204,32 @@ def _option_with_views(
     """Return the option with those test-time views that are worth their time; or the reason why none fits."""
     candidate = measured.candidate
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
-    tried = [
-        _option(
-            facts, competition, replace(measured, candidate=replace(candidate, fixed=(*candidate.fixed, *fewer))), *rest
-        )
+    variants = [
+        replace(measured, candidate=replace(candidate, fixed=(*candidate.fixed, *fewer)))
         for fewer in views.settings(recipe, competition.seen_by(recipe))
     ]
+    tried = [_option(facts, competition, variant, recipe, *rest) for variant in variants]
     fitting = [option for option in tried if isinstance(option, Option)]
-    return max(fitting, key=lambda option: option.forecast.value) if fitting else tried[-1]
+    # Where none is forecast to be better than a guess, the longest training.
+    return max(fitting, key=lambda option: (option.forecast.value, option.epochs)) if fitting else tried[-1]
 
 
 def _option(
     facts: DatasetFacts,
     competition: Competition,
     measured: MeasuredCandidate,
+    usual: Recipe,
     seconds: float,
     curves: Curves,
     findings: Findings,
 ) -> Option | str:
-    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit."""
+    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit. The `usual`
+    recipe has all views.
+    """
     candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
-    looking = facts.holdout * cost.view * slowdown
+    evaluation = facts.holdout * cost.view * slowdown
     after = passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
     images = facts.images + facts.holdout + facts.predict
     rest = REST + (GROUPING * images if images <= checks.NEAR else 0.0)  # the report looks for near copies
@@ -240,7 +243,7 @@ def _option(
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * BETWEEN_STEPS
     left = seconds * MARGIN - measured.packing - after - probing - rest
-    epochs = min(epochs_within(left, epoch, steps, looking), float(candidate.longest))
+    epochs = min(epochs_within(left, epoch, steps, evaluation), float(candidate.longest))
     least = min(SHORTEST, ENOUGH / facts.images)
     if candidate.starts_published:
         least, tuned = (0.0, min(1.0, TUNED / facts.images)) if recipe.head.start == "probe" else (1.0, 1.0)
@@ -251,10 +254,10 @@ def _option(
     begun = math.ceil(epochs)
     cut = [] if epochs == begun else [f"train.steps={round(epochs * steps)}"]
     whole = load_recipe(candidate.recipe, [*candidate.settings(begun), *cut])
-    looks = max(1, evaluations(0, begun, whole.train.evaluate_every))
-    training = probing + epochs * epoch + looks * looking
+    evaluated = max(1, evaluations(0, begun, whole.train.evaluate_every))
+    training = probing + epochs * epoch + evaluated * evaluation
     even = curves.forecast(facts, measured.parameters, epochs, candidate.size, candidate.starts_published)
-    even = even.raised(-views.lost(recipe, load_recipe(candidate.recipe), seen))
+    even = even.raised(-views.lost(recipe, usual, seen))
     return Option(
         candidate,
         whole,
@@ -265,7 +268,7 @@ def _option(
         seen.image.mirror,
         epochs,
         cost.step * slowdown,
-        looking,
+        evaluation,
         measured.packed + features + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )

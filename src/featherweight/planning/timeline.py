@@ -41,14 +41,16 @@ def passes_after(facts: DatasetFacts, views: int) -> int:
     return views * (facts.holdout + facts.predict) + shift + facts.holdout + min(facts.images, predictions.SOME)
 
 
-def epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> float:
+def epochs_within(seconds: float, epoch: float, steps: int, evaluation: float) -> float:
     """Return how many epochs, of `epoch` seconds and `steps` steps each, fit into `seconds`; below 0 if none does.
 
     If fewer than FEW fit, the last one may be cut after any step. Each epoch, cut or whole, is followed by an
-    evaluation of `looking` seconds, but there are at most ten (see `Candidate.settings`).
+    evaluation of `evaluation` seconds, but there are at most ten (see `Candidate.settings`).
     """
-    whole = math.floor((seconds - FEW * looking) / epoch)
+    whole = math.floor((seconds - FEW * evaluation) / epoch)
     if whole >= FEW:
         return float(whole)
-    fitting = ((begun, math.floor((seconds - begun * looking) / epoch * steps) / steps) for begun in range(1, FEW + 1))
+    fitting = (
+        (begun, math.floor((seconds - begun * evaluation) / epoch * steps) / steps) for begun in range(1, FEW + 1)
+    )
     return max(min(begun, epochs) for begun, epochs in fitting)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from featherweight.config import Competition, Recipe
 from featherweight.runs import predictions
 
-# Gains in logits, measured by `./run.sh bench views` on fast nets (95 % intervals: 0.024, 0.010, 0.024). Other views
-# were not measured.
+# Gains in logits, measured by `./run.sh bench views` on the narrow fast net (95 % intervals: ± 0.024, 0.010, 0.024).
+# For other networks the same is assumed. Other views were not measured.
 GAINS = {
     frozenset[str](): 0.0,
     frozenset({"flip"}): 0.056,

@@ -301,8 +301,8 @@ class Trainer:
 
     def remaining(self, deadline: Deadline, step: int, total: int) -> float:
         """Return the cost of what follows after `step` steps of `total`, in units of one full-resolution step."""
-        looks = self.evaluations(step, total) * deadline.evaluation / deadline.step
-        return remaining_area(self.recipe.progressive, step, total) + looks
+        evaluated = self.evaluations(step, total) * deadline.evaluation / deadline.step
+        return remaining_area(self.recipe.progressive, step, total) + evaluated
 
     def evaluations(self, step: int, total: int) -> int:
         """Return how many evaluations of the holdout follow after `step` steps of `total`."""
