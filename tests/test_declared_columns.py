@@ -99,7 +99,7 @@ def test_one_column_for_two_purposes_is_refused(images, wish, said):
 @pytest.mark.parametrize(
     ("header", "names", "said"),
     [
-        ("file", NAMES, "no column is called alike"),
+        ("file", NAMES, "no column of names is called alike"),
         ("image", [name[:-4] for name in NAMES], "'image' has other values there, as '0'"),
         ("image", [*NAMES[:-1], NAMES[0]], "'image' has values in several rows there"),
     ],
@@ -109,6 +109,30 @@ def test_a_group_in_a_table_that_cannot_be_joined_says_why(images, header, names
     table(images / "meta.csv", [header, "patient"], zip(names, PATIENTS, strict=True))
     assert said in refused(images, group="patient")
     assert described(images)[1].train.groups is None
+
+
+@pytest.mark.parametrize("first", ["", "label"])
+def test_tables_are_joined_by_the_names_of_the_images(images, first):
+    """Not by the numbers of their rows, which stand in another order, nor by another column that both have."""
+    columns = (range(15), range(15)) if not first else (CLASSES, CLASSES[::-1])
+    table(images / "labels.csv", [first, "image", "species"], zip(columns[0], NAMES, CLASSES, strict=True))
+    table(images / "meta.csv", [first, "image", "patient"], zip(columns[1], NAMES[::-1], PATIENTS[::-1], strict=True))
+    listing = described(images, label="species")[1]
+    assert listing.train.ids == NAMES
+    assert listing.train.groups == PATIENTS
+
+
+def test_row_numbers_join_no_tables(images):
+    table(images / "labels.csv", ["", "image", "label"], zip(range(15), NAMES, CLASSES, strict=True))
+    table(images / "meta.csv", ["", "file", "patient"], zip(range(15), NAMES[::-1], PATIENTS[::-1], strict=True))
+    assert "no column of names is called alike" in refused(images, group="patient")
+    assert described(images)[1].train.groups is None
+
+
+def test_groups_are_found_in_a_table_for_training_beside_one_of_all(images):
+    columns(images / "labels.csv", label=CLASSES)
+    columns(images / "train_meta.csv", patient=PATIENTS)
+    assert described(images, label="label")[1].train.groups == PATIENTS
 
 
 def test_class_folders_are_preferred_to_a_table_of_groups(root):

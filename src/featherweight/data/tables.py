@@ -42,25 +42,32 @@ def with_headings(table: Table) -> Table:
     return table if named == table.header else replace(table, header=named)
 
 
-def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str]]) -> Table:
-    """Return the table in `path` with the columns of others joined by the first shared column (left join).
+def shared(table: Table, other: Table, id: str | None) -> str | None:
+    """Return the column that two tables are joined by: `id` if both have it, else the first that both have, or None."""
+    both = [name for name in table.header if name in other.header]
+    return id if id in both else next(iter(both), None)
+
+
+def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str]], id: str | None = None) -> Table:
+    """Return the table in `path` with the columns of others joined by the column that `shared` returns (left join).
 
     Raises UserError if two tables share no column, or a key appears twice in the second.
     """
     table = read(path, header)
     for other_path, other_header in others.items():
         other = read(other_path, other_header)
-        shared = next((name for name in table.header if name in other.header), None)
-        if shared is None:
+        key_column = shared(table, other, id)
+        if key_column is None:
             raise UserError(f"{other_path}: no column is called as one of {path}: {', '.join(table.header)}")
         new = [place for place, name in enumerate(other.header) if name not in table.header]
         beside: dict[str, list[str]] = {}
-        for number, key, row in zip(other.numbers, other.column(shared), other.rows, strict=True):
+        for number, key, row in zip(other.numbers, other.column(key_column), other.rows, strict=True):
             if key in beside:
-                raise UserError(f"{other_path}: row {number}: '{key}' appears twice in the column '{shared}'")
+                raise UserError(f"{other_path}: row {number}: '{key}' appears twice in the column '{key_column}'")
             beside[key] = [row[place] for place in new]
         blank = [""] * len(new)
-        rows = [[*row, *beside.get(key, blank)] for key, row in zip(table.column(shared), table.rows, strict=True)]
+        keys = table.column(key_column)
+        rows = [[*row, *beside.get(key, blank)] for key, row in zip(keys, table.rows, strict=True)]
         table = Table(path, [*table.header, *(other.header[place] for place in new)], rows, table.numbers)
     return table
 

@@ -9,7 +9,7 @@ from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect import group_column, unused_tables
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import assign, settle, shown
-from featherweight.data.detect.id_column import Profile
+from featherweight.data.detect.id_column import Profile, counts_rows
 from featherweight.data.detect.labelled import Labelled, Survey, by_elimination
 from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
@@ -134,8 +134,7 @@ class TableDetector:
         if wish == self.profile.id and not folders:
             raise UserError(f"--group {wish}: {table.path} has the names of the images there: each would be a group")
         taken = {self.profile.id, *self._label_columns(), *self.hints.declared_besides("group")}
-        ours = (self.profile.role, "")
-        beside = [p.table for p in self.survey.profiles if p is not self.profile and p.role in ours]
+        beside = [p.table for p in self.survey.profiles if p is not self.profile and p.role not in ("test", "valid")]
         candidates = [(one, name) for one in (table, *beside) for name in one.header if name not in taken]
         wanted = wish or self.hints.likely.get("group")
         named = [(one, name) for one, name in candidates if name == wanted]
@@ -166,11 +165,12 @@ class TableDetector:
         table = self.profile.table
         if other is table:
             return ""
-        shared = next((name for name in table.header if name in other.header), None)
+        id = self.profile.id
+        shared = tables.shared(table, other, id)
         where = f"that column is in {other.path}, which cannot be joined to {table.path.name}: "
-        if shared is None or self.profile.header:
-            return f"{where}no column is called alike\ncall the column of the images' names in both '{self.profile.id}'"
-        keys = other.column(shared)
+        keys = other.column(shared) if shared is not None else []
+        if self.profile.header or shared is None or (shared != id and counts_rows(keys)):
+            return f"{where}no column of names is called alike\ncall the column of the images' names in both '{id}'"
         if len(set(keys)) < len(keys):
             return f"{where}'{shared}' has values in several rows there\nleave one row for each, and run init again"
         values = table.column(shared)

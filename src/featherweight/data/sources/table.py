@@ -51,7 +51,7 @@ def table(  # the parameters are the keys of a competition's file
     image lies in (`label: /folder`). With `several` an image has a set of classes: those of `columns` that hold 1, or
     the parts of `label` between `separator` (`[]`: lists as Python writes them). The column `group` says which images
     belong together; a blank is an image alone. `join` adds the columns of other tables, each with its header, or []
-    where it has one.
+    where it has one, by the column `id` or else the first that both tables have.
 
     Rows whose column `split` holds one of `valid_rows` are held out, those of `test_rows` are the test, with their
     classes if they have any; the table `valid` holds rows that are held out. The `test` folders hold the images to
@@ -63,7 +63,7 @@ def table(  # the parameters are the keys of a competition's file
     for folder in [*images, *test]:
         if not (root / folder).is_dir():
             raise UserError(f"there is no image folder {root / folder}")
-    joined = tables.joined(root / labels, header, {root / path: names for path, names in join.items()})
+    joined = tables.joined(root / labels, header, {root / path: names for path, names in join.items()}, id)
     if len(joined.header) < 2 and label != FOLDER:
         raise UserError(f"{joined.path}: row 1: expected a column of ids and one of labels, got '{joined.header[0]}'")
     first = id or joined.header[0]
