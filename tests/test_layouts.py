@@ -308,17 +308,27 @@ def test_tables_that_contradict_each_other_are_refused(root):
 def test_halves_of_a_label_table_are_told_with_the_command_that_joins_them(root):
     root = root / "it's"
     pictures(root, [f"images/{n}.png" for n in range(12)])
-    halves = {"labels_1.csv": range(4), "labels_2.csv": range(4, 12)}
+    halves = {"part=1.csv": range(4), "part=2.csv": range(4, 12)}
     for name, numbers in halves.items():
         table(root / name, ["image", "label"], [[f"{n}.png", CLASSES[n % 3]] for n in numbers])
     report = init(root, name="x", mirror=False)
-    place = next(n for n, line in enumerate(report.assumed) if "labels_1.csv (4 rows): rows of other images" in line)
+    place = next(n for n, line in enumerate(report.assumed) if "part=1.csv (4 rows): rows of other images" in line)
     command = report.assumed[place].splitlines()[1]
     subprocess.run(["bash", "-c", command], check=True)
     for name in halves:
         (root / name).unlink()
     report.path.unlink()
     assert len(described(root)[1].train.ids) == 12
+
+
+def test_parts_that_name_their_images_alike_are_not_told_to_be_joined_as_they_are(root):
+    for part, count in (("a", 8), ("b", 6)):
+        pictures(root, [f"{part}/{n}.png" for n in range(count)])
+        rows = [[f"{n}.png", CLASSES[n % 3]] for n in range(count)]
+        table(root / part / "labels.csv", ["image", "label"], rows)
+    told = described(root)[2]
+    assert "b/labels.csv (6 rows): rows of other images" in told
+    assert "with the folder before the name of each image" in told
 
 
 @pytest.mark.parametrize(("column", "said"), [("y", "pass --label COLUMN, or --group COLUMN"), ("x", "move train.csv")])

@@ -49,7 +49,10 @@ def _is_part(one: Profile, other: Profile) -> bool:
 def _join(tables: Sequence[Profile], folder: Path) -> str:
     """Return what joins the rows of tables: a command where line tools can read them."""
     then = "move the parts away, delete this file and run init again"
+    places: dict[str, list[int]] = {}
+    if any(places.setdefault(id, found) != found for one in tables for id, found in one.reach.items()):
+        return f"write all rows into one table, with the folder before the name of each image, {then}"
     if tables[0].header or not all(csv_file.is_plain(one.table.path) for one in tables):
         return f"write all rows into one table, {then}"
-    names = shlex.join(one.name for one in tables)
+    names = shlex.join(f"./{one.name}" for one in tables)  # awk takes a=b.csv for an assignment
     return f"{then} after:\n  cd {shlex.quote(str(folder))} && awk 'FNR > 1 || NR == 1' {names} > all_labels.csv"
