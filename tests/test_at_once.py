@@ -92,7 +92,7 @@ def test_a_run_begins_although_another_command_looks_whether_it_is_going_on(tmp_
 
     thread = threading.Thread(target=look)
     thread.start()
-    looking.wait()
+    assert looking.wait(10)  # seconds
     with ExitStack() as until_done:
         pipeline._claim(SimpleNamespace(folder=tmp_path, name="one"), until_done)
     thread.join()

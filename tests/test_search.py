@@ -231,7 +231,7 @@ def test_the_estimate_trains_on_few_images_also_where_weights_were_published_wit
         return recipe.model_copy(update={"image": ImageOfRecipe(crop=0.9)})
 
     monkeypatch.setattr(trials, "cropped_as_published", cropped)
-    monkeypatch.setattr(costs, "cropped_as_published", cropped, raising=False)
+    monkeypatch.setattr(costs, "cropped_as_published", cropped)
     train_model, counts = trials.pipeline.train_model, []
     monkeypatch.setattr(
         trials.pipeline,

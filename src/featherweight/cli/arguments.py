@@ -54,7 +54,7 @@ def macs(text: str) -> float:
     found = number(text)
     if found < FEWEST_MACS:
         raise argparse.ArgumentTypeError(
-            f"{text} multiply-adds are too few for any network; millions have an M: {found:.15g}M"
+            f"{text} multiply-adds are too few for any network; millions are written with an M, as 300M"
         )
     return found
 
