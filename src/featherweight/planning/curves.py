@@ -30,8 +30,8 @@ TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks in the table that start from pretrained weights
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
 # An epoch of N images, if these are more than MEDIUM, is worth (N / MEDIUM) ** PER_EPOCH epochs: at 0 only epochs would
-# count, at 1 only steps. Larger subsets of CIFAR-10, forecast from smaller ones, are missed by 0.78 logits at 0, always
-# too low, and by 0.50 at 0.5; other misses stay as they are (`./run.sh bench leave_one_out`).
+# count, at 1 only steps. Larger subsets, forecast from smaller ones of the same data, are missed by 0.85 logits at 0,
+# nearly all too low, and by 0.55 at 0.5 (`./run.sh bench leave_one_out`).
 MEDIUM, PER_EPOCH = 4000, 0.5
 NOISE = 0.2  # standard deviation of a training in logits: seeds and what the model misses, without sampling error
 
