@@ -208,7 +208,7 @@ def _option_with_views(
         replace(measured, candidate=replace(candidate, fixed=(*candidate.fixed, *fewer)))
         for fewer in views.settings(recipe, competition.seen_by(recipe))
     ]
-    tried = [_option(facts, competition, variant, recipe, *rest) for variant in variants]
+    tried = [_option(facts, competition, variant, *rest) for variant in variants]
     fitting = [option for option in tried if isinstance(option, Option)]
     # Where none is forecast to be better than a guess, the longest training.
     return max(fitting, key=lambda option: (option.forecast.value, option.epochs)) if fitting else tried[-1]
@@ -218,14 +218,11 @@ def _option(
     facts: DatasetFacts,
     competition: Competition,
     measured: MeasuredCandidate,
-    usual: Recipe,
     seconds: float,
     curves: Curves,
     findings: Findings,
 ) -> Option | str:
-    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit. The `usual`
-    recipe has all views.
-    """
+    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit."""
     candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
@@ -257,7 +254,7 @@ def _option(
     evaluated = max(1, evaluations(0, begun, whole.train.evaluate_every))
     training = probing + epochs * epoch + evaluated * evaluation
     even = curves.forecast(facts, measured.parameters, epochs, candidate.size, candidate.starts_published)
-    even = even.raised(-views.lost(recipe, usual, seen))
+    even = even.raised(-views.lost(recipe, load_recipe(candidate.recipe), seen))
     return Option(
         candidate,
         whole,
