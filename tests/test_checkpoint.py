@@ -30,7 +30,7 @@ def training(step):
         parameter.grad = parameter.detach().clone()
     averages, optimizer = Averages(model, choices), torch.optim.SGD(model.parameters(), 0.1 / step, momentum=0.9)
     optimizer.step()
-    averages.moves["swa"] = step
+    averages.updates["swa"] = step
     answers, losses = torch.full((2, 4, 3), step, dtype=torch.int32), torch.full((4,), float(step))
     scaler, best = torch.amp.GradScaler("cpu", init_scale=2.0**step), {"weight": torch.full((3,), step)}
     past = [{"epoch": step}]

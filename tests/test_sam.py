@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from featherweight.training.sam import ETA, climbed
+from featherweight.training.sam import ETA, perturbed
 
 IMAGES = torch.randn(12, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(12) % 3
@@ -45,11 +45,11 @@ def test_equals_the_two_steps_written_out(adaptive, parts):
     once, expected = reference(0.5, adaptive, parts)
     model = net()
     loss_of(model, parts)
-    with climbed(model, 0.5, adaptive):
+    with perturbed(model, 0.5, adaptive):
         loss_of(model, parts)
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
-    assert not torch.allclose(expected[0], next(once.parameters()).grad, atol=1e-4)  # the climb is felt
+    assert not torch.allclose(expected[0], next(once.parameters()).grad, atol=1e-4)  # the ascent step is felt
     for weights, original in zip(model.parameters(), net().parameters(), strict=True):
         assert torch.equal(weights, original)
     for name, buffer in once.named_buffers():  # statistics as one pass leaves them
@@ -61,7 +61,7 @@ def test_a_loss_scale_cancels_out(adaptive):
     plain, scaled = net(), net()
     for model, scale in ((plain, 1.0), (scaled, 2.0**16)):
         loss_of(model, scale=scale)
-        with climbed(model, 0.05, adaptive):
+        with perturbed(model, 0.05, adaptive):
             loss_of(model, scale=scale)
     for one, other in zip(plain.parameters(), scaled.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad / 2**16, rtol=1e-10, atol=1e-12)
@@ -73,7 +73,7 @@ def test_an_overflow_moves_nothing_and_is_seen_again(bad):
     loss_of(model)
     model[0].weight.grad[0, 0, 0, 0] = bad
     before = copy.deepcopy(model.state_dict())
-    with climbed(model, 0.05):
+    with perturbed(model, 0.05):
         for name, parameter in model.named_parameters():
             assert torch.equal(parameter, before[name])
             assert parameter.grad is None
@@ -86,7 +86,7 @@ def test_an_overflow_moves_nothing_and_is_seen_again(bad):
 def test_weights_come_back_when_the_second_pass_fails():
     model = net()
     loss_of(model)
-    with pytest.raises(ValueError, match="stop"), climbed(model, 0.05):
+    with pytest.raises(ValueError, match="stop"), perturbed(model, 0.05):
         raise ValueError("stop")
     assert model[1].track_running_stats
     for weights, original in zip(model.parameters(), net().parameters(), strict=True):

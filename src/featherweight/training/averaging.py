@@ -1,7 +1,7 @@
 """Averages of the weights along a run: copies of the model that follow it; the model may also go on from one of them.
 
-An average that a recipe may name maps the position after a step to a `Move`, or to None if nothing is due. Parameters
-and batch-norm statistics are averaged alike (as by torch's AveragedModel with use_buffers).
+An average that a recipe may name maps the position after a step to an `AverageUpdate`, or to None if nothing is due.
+Parameters and batch-norm statistics are averaged alike (as by torch's AveragedModel with use_buffers).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from featherweight.schema import Choice, Flag, Fraction, HalfOpenFraction, Posit
 from featherweight.training.schedules import Position
 
 
-class Move(NamedTuple):
+class AverageUpdate(NamedTuple):
     """A step of an average towards the model's weights, and whether the model then goes on from the average.
 
     `part` is the fraction of the way; None makes the average the mean of all the weights that it has moved to.
@@ -29,17 +29,17 @@ class Move(NamedTuple):
     back: bool = False
 
 
-def ema(position: Position, *, decay: HalfOpenFraction = 0.999, warmup: Flag = True) -> Move:
+def ema(position: Position, *, decay: HalfOpenFraction = 0.999, warmup: Flag = True) -> AverageUpdate:
     """Exponential moving average of the weights, updated after every step.
 
     With `warmup` the decay is at most (1 + t) / (10 + t) after step t, so that the average of a short run does not
     consist largely of initial weights.
     """
     rate = min(decay, (1 + position.step) / (10 + position.step)) if warmup else decay
-    return Move(1 - rate)
+    return AverageUpdate(1 - rate)
 
 
-def swa(position: Position, *, start: Fraction = 0.75, every: PositiveInt = 1) -> Move | None:
+def swa(position: Position, *, start: Fraction = 0.75, every: PositiveInt = 1) -> AverageUpdate | None:
     """Stochastic weight averaging: the mean of the weights at the ends of epochs (arXiv:1803.05407).
 
     It begins at the fraction `start` of the run and takes the weights after `every` epochs. If this average ships, its
@@ -49,12 +49,12 @@ def swa(position: Position, *, start: Fraction = 0.75, every: PositiveInt = 1) -
     first = max(1, math.ceil(round(start * position.epochs, 9)))
     if inside or epoch < first or (epoch - first) % every:
         return None
-    return Move(None)  # the epoch that it began with need not be due now: a run may have been shortened
+    return AverageUpdate(None)  # the epoch that it began with need not be due now: a run may have been shortened
 
 
 def lookahead(
     position: Position, *, every: PositiveInt = 5, alpha: PositiveFraction = 0.5, growing: Flag = False
-) -> Move | None:
+) -> AverageUpdate | None:
     """Slow weights that move by the fraction `alpha` towards the model after `every` steps (arXiv:1907.08610).
 
     The model goes on from the slow weights. With `growing` the fraction falls during the run: it is 1 - (1 - alpha) *
@@ -62,10 +62,10 @@ def lookahead(
     """
     if position.step % every and position.done != position.steps:
         return None
-    return Move(1 - (1 - alpha) * position.fraction**3 if growing else alpha, back=True)
+    return AverageUpdate(1 - (1 - alpha) * position.fraction**3 if growing else alpha, back=True)
 
 
-AVERAGES: dict[str, Callable[..., Move | None]] = {
+AVERAGES: dict[str, Callable[..., AverageUpdate | None]] = {
     "ema": ema,
     "swa": swa,
     "lookahead": lookahead,
@@ -78,42 +78,42 @@ class Averages:
     def __init__(self, model: Classifier, choices: Sequence[Choice]) -> None:
         self.choices = choices
         self.shadows = {choice.name: copy.deepcopy(model).requires_grad_(False) for choice in choices}
-        self.moves = dict.fromkeys(self.shadows, 0)
+        self.updates = dict.fromkeys(self.shadows, 0)
 
     @torch.no_grad()
     def follow(self, model: Classifier, position: Position) -> None:
         """Update every average that is due after a step."""
         for choice in self.choices:
-            move = choice(position)
-            if move is None:
+            update = choice(position)
+            if update is None:
                 continue
             shadow = self.shadows[choice.name]
-            self.moves[choice.name] += 1
-            part = 1 / self.moves[choice.name] if move.part is None else move.part
+            self.updates[choice.name] += 1
+            part = 1 / self.updates[choice.name] if update.part is None else update.part
             pairs = list(zip(_tensors(shadow), _tensors(model), strict=True))
             numbers = [(ours, theirs) for ours, theirs in pairs if ours.is_floating_point()]
             torch._foreach_lerp_([ours for ours, _ in numbers], [theirs for _, theirs in numbers], part)
             for ours, theirs in pairs:
                 if not ours.is_floating_point():  # the number of batches seen
                     ours.copy_(theirs)
-            if move.back:
+            if update.back:
                 for ours, theirs in zip(shadow.parameters(), model.parameters(), strict=True):
                     theirs.copy_(ours)
 
     def shipping(self, ship: str, model: Classifier) -> Classifier:
         """Return the model to ship: the average `ship`, or the model itself for "raw" and before the average begins."""
-        return self.shadows[ship] if self.moves.get(ship) else model
+        return self.shadows[ship] if self.updates.get(ship) else model
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all averages, for a checkpoint."""
         return {
-            "moves": self.moves,
+            "moves": self.updates,  # the name in the checkpoints of earlier versions
             "shadows": {name: shadow.state_dict() for name, shadow in self.shadows.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that a checkpoint holds."""
-        self.moves = dict(state["moves"])
+        self.updates = dict(state["moves"])
         for name, shadow in self.shadows.items():
             shadow.load_state_dict(state["shadows"][name])
 

@@ -229,7 +229,7 @@ def muon(
         normalize=normalize,
         weight_decay=weight_decay,
     )
-    return Together(members, other)
+    return ChainedOptimizer(members, other)
 
 
 def _only(parameters: Groups, chosen: set[int], inside: bool) -> Groups:
@@ -238,7 +238,7 @@ def _only(parameters: Groups, chosen: set[int], inside: bool) -> Groups:
     return [group for group in cut if group["params"]]
 
 
-class Together(torch.optim.Optimizer):
+class ChainedOptimizer(torch.optim.Optimizer):
     """Several optimizers, each with its own parameters, as one."""
 
     def __init__(self, *members: torch.optim.Optimizer) -> None:

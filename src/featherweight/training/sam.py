@@ -17,21 +17,21 @@ ETA = 0.01  # keeps ASAM's neighbourhood open around weights near 0, as in the p
 
 
 @contextmanager
-def climbed(model: nn.Module, rho: float, adaptive: bool = False) -> Iterator[None]:
-    """Context in which the weights are moved uphill along their gradients and batch-norm statistics are frozen.
+def perturbed(model: nn.Module, rho: float, adaptive: bool = False) -> Iterator[None]:
+    """Context after SAM's ascent step: the weights are moved along their gradients, batch-norm statistics are frozen.
 
-    On exit the weights are restored exactly, and the gradients are those taken uphill. Only the first pass updates the
-    batch-norm statistics. If a gradient overflowed (fp16), the weights do not move: the second pass overflows as well,
-    and the scaler skips the step.
+    On exit the weights are restored exactly, and the gradients are those at the perturbed weights. Only the first pass
+    updates the batch-norm statistics. If a gradient overflowed (fp16), the weights do not move: the second pass
+    overflows as well, and the scaler skips the step.
     """
-    climbing = [(name, p, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-    before = [parameter.detach().clone() for _, parameter, _ in climbing]
+    moved = [(name, p, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    before = [parameter.detach().clone() for _, parameter, _ in moved]
     with torch.no_grad():
-        scales = [_scale(name, parameter, adaptive) for name, parameter, _ in climbing]
-        slopes = [gradient * scale for (_, _, gradient), scale in zip(climbing, scales, strict=True)]
+        scales = [_scale(name, parameter, adaptive) for name, parameter, _ in moved]
+        slopes = [gradient * scale for (_, _, gradient), scale in zip(moved, scales, strict=True)]
         norm = torch.nn.utils.get_total_norm(slopes)
         length = torch.where(norm.isfinite(), rho / norm.clamp_min(1e-12), 0.0)
-        for (_, parameter, _), slope, scale in zip(climbing, slopes, scales, strict=True):
+        for (_, parameter, _), slope, scale in zip(moved, slopes, scales, strict=True):
             parameter.add_(slope.nan_to_num(0.0, 0.0, 0.0) * scale * length)
             parameter.grad = None
     tracking = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
@@ -43,7 +43,7 @@ def climbed(model: nn.Module, rho: float, adaptive: bool = False) -> Iterator[No
         for module in tracking:
             module.track_running_stats = True
         with torch.no_grad():
-            for (_, parameter, _), weights in zip(climbing, before, strict=True):
+            for (_, parameter, _), weights in zip(moved, before, strict=True):
                 parameter.copy_(weights)
 
 

@@ -44,7 +44,7 @@ from featherweight.training.norm_stats import renew, standardize, start_from_ima
 from featherweight.training.optimizers import prepare
 from featherweight.training.probe import start_from_probe
 from featherweight.training.progressive import shrunk
-from featherweight.training.sam import climbed
+from featherweight.training.sam import perturbed
 from featherweight.training.schedules import beginning, rate_factor
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Trainer:
 
         loss, answers = self.compute_gradients(images, targets, batch)
         if recipe.sam is not None:
-            with climbed(state.model, recipe.sam.rho, recipe.sam.adaptive):
+            with perturbed(state.model, recipe.sam.rho, recipe.sam.adaptive):
                 self.compute_gradients(images, targets, batch)
         if recipe.train.clip is not None:
             state.scaler.unscale_(state.optimizer)
