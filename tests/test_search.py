@@ -30,7 +30,7 @@ from featherweight.runs.run import Run
 from featherweight.schema import OneOf
 from featherweight.search import costs, outcome, space, trial_answers, trials
 from featherweight.search import study as studies
-from featherweight.search.space import Knob
+from featherweight.search.space import Dimension
 
 DIGITS = load_competition("digits")
 # Trials of a tenth of a second: 100 images, two steps an epoch.
@@ -157,25 +157,25 @@ def test_the_spaces_that_come_along_are_sound(name):
 
 
 def test_ranges_and_choices_draw_what_they_say():
-    knobs = {
-        "log": Knob(low=0.001, high=1.0, log=True),
-        "stepped": Knob(low=0.1, high=0.7, step=0.2),
-        "whole": Knob(low=10, high=40, step=6, int=True),
-        "list": Knob(choices=[[1, 2], None, {"name": "wrn"}, 0.5, "auto"]),
+    dimensions = {
+        "log": Dimension(low=0.001, high=1.0, log=True),
+        "stepped": Dimension(low=0.1, high=0.7, step=0.2),
+        "whole": Dimension(low=10, high=40, step=6, int=True),
+        "list": Dimension(choices=[[1, 2], None, {"name": "wrn"}, 0.5, "auto"]),
     }
-    drawn: dict[str, list] = {key: [] for key in knobs}
+    drawn: dict[str, list] = {key: [] for key in dimensions}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
     for _ in range(60):
         trial = study.ask()
-        for key, knob in knobs.items():
-            drawn[key].append(knob.draw(key, trial))
-            assert knob.draw(key, study.get_trials()[-1]) == drawn[key][-1]  # and once more, from what is stored
+        for key, dimension in dimensions.items():
+            drawn[key].append(dimension.draw(key, trial))
+            assert dimension.draw(key, study.get_trials()[-1]) == drawn[key][-1]  # and once more, from what is stored
     assert 0.001 <= min(drawn["log"]) < 0.01 < 0.1 < max(drawn["log"]) <= 1
     assert all(float(f"{value:.4g}") == value for value in drawn["log"])  # short enough for a file
     assert set(drawn["stepped"]) == {0.1, 0.3, 0.5, 0.7}
     assert set(drawn["whole"]) == {10, 16, 22, 28, 34, 40}
     assert all(isinstance(value, int) for value in drawn["whole"])
-    assert all(value in drawn["list"] for value in knobs["list"].choices)
+    assert all(value in drawn["list"] for value in dimensions["list"].choices)
 
 
 def test_what_a_recipe_differs_in_makes_it_again(home):

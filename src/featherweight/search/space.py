@@ -38,8 +38,11 @@ FIXED = {  # keys that must be equal in all trials, and why
 }
 
 
-class Knob(Section):
-    """The values of a key: from `low` to `high`, or one of `choices`, which a file gives as a plain list."""
+class Dimension(Section):
+    """A dimension of the search space: the values of one key.
+
+    They lie from `low` to `high`, or are those of `choices`, which a file gives as a plain list.
+    """
 
     low: Number | None = None
     high: Number | None = None
@@ -102,7 +105,7 @@ class SpaceFile(Section):
     base: Text = Field(description="the recipe that trials change")
     competition: Text = "digits"
     short: dict[Text, Any] = Field({}, description="changes to the base that make trials short")
-    search: Annotated[dict[Text, Knob], Field(min_length=1)]
+    search: Annotated[dict[Text, Dimension], Field(min_length=1)]
     sampler: Annotated[Choice, OneOf(SAMPLERS)] = Field("tpe", validate_default=True)
     pruner: Annotated[Choice, OneOf(PRUNERS)] = Field("asha", validate_default=True)
     seed: NonNegativeInt53 = 0
@@ -112,7 +115,7 @@ class SpaceFile(Section):
     def _a_list_is_choices(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {key: {"choices": knob} if isinstance(knob, list) else knob for key, knob in value.items()}
+        return {key: {"choices": given} if isinstance(given, list) else given for key, given in value.items()}
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class SearchSpace:
 
     def draw(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
         """Return a value for every key."""
-        return {key: knob.draw(key, trial) for key, knob in self.file.search.items()}
+        return {key: dimension.draw(key, trial) for key, dimension in self.file.search.items()}
 
     def recipe(self, values: Mapping[str, Any], *, short: bool = True) -> Recipe:
         """Return the base recipe with these values and, if `short`, the changes that make trials short.
@@ -149,7 +152,7 @@ class SearchSpace:
         self.recipe({})
         search = self.file.search
         faults: list[str] = []
-        for key, knob in search.items():
+        for key, dimension in search.items():
             within = {outer: search[outer].examples() for outer in search if key.startswith(f"{outer}.")}
             if not within and any(inner.startswith(f"{key}.") for inner in search):
                 continue  # checked together with the keys inside it
@@ -157,9 +160,9 @@ class SearchSpace:
             for around in itertools.product(*within.values()):
                 outer_values = dict(zip(within, around, strict=True))
                 with_these = " and ".join(f"{outer}: {spelled(value)}" for outer, value in outer_values.items())
-                for value in knob.examples():
+                for value in dimension.examples():
                     fault = self._fault({**outer_values, key: value}, competition)
-                    if fault and not knob.choices and not knob.int and "integer" in fault:
+                    if fault and not dimension.choices and not dimension.int and "integer" in fault:
                         fault += "; for whole numbers set int: true"
                     if fault and within:
                         fault += f" (with {with_these}: keys searched within a choice must be valid for every choice)"
