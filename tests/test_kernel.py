@@ -280,9 +280,9 @@ def test_weights_of_a_package_come_along_and_a_hub_is_asked_where_the_rules_allo
     allowed = load_competition("code", ["kernel.internet=true"])
     hub = load_recipe("finetune_lite0", ["model.weights=null", "model.pretrained=true"])
     kernel._refuse_what_stays_here("own", hub, allowed)
-    wish = kernel.Wish("own", "code", allowed, None, hub)
-    assert kernel._notebook(wish, "x", "me", False)["enable_internet"] is True
-    packed = kernel.Wish("own", "code", allowed, None, load_recipe("finetune_lite0"))
+    request = kernel.KernelRequest("own", "code", allowed, None, hub)
+    assert kernel._notebook(request, "x", "me", False)["enable_internet"] is True
+    packed = kernel.KernelRequest("own", "code", allowed, None, load_recipe("finetune_lite0"))
     assert kernel._notebook(packed, "x", "me", False)["enable_internet"] is False
     taken = []
     monkeypatch.setattr(kernel.wheels, "of_installed", lambda name: taken.append(name) or (f"{name}.whl", b""))

@@ -310,7 +310,7 @@ def test_a_notebook_of_data_elsewhere_is_refused(tmp_path):
     there = competition({"name": "folders", "path": "x"}, ["a", "b"], kaggle="cats", folder=str(tmp_path))
     recipe = config.load_recipe("digits") if "digits" in paths.config_names("recipes") else None
     with pytest.raises(UserError, match=r"outside .*data"):
-        kernel.write(kernel.Wish("r", "c", there, None, recipe))
+        kernel.write(kernel.KernelRequest("r", "c", there, None, recipe))
     assert not list(paths.kernels().glob("*/*"))
 
 

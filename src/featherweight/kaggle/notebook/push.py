@@ -17,7 +17,7 @@ from featherweight.console import duration, say
 from featherweight.errors import Unavailable, UserError, count_of
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
-from featherweight.kaggle.notebook.kernel import Wish, write
+from featherweight.kaggle.notebook.kernel import KernelRequest, write
 from featherweight.kaggle.responses import number
 
 POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests, the last for good
@@ -28,44 +28,46 @@ QUEUE_MINUTES = 60  # for a notebook to be started, beyond its own time
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
-def push(wish: Wish, *, gpu: bool) -> str:
+def push(request: KernelRequest, *, gpu: bool) -> str:
     """Write the notebook's folder with the user's name in it, send it and wait; returns the outcome in words."""
     kaggle = CodeKaggle()
-    folder = write(wish, gpu=gpu, owner=kaggle.user)
-    reference = f"{kaggle.user}/{wish.slug}"
+    folder = write(request, gpu=gpu, owner=kaggle.user)
+    reference, seconds = f"{kaggle.user}/{request.slug}", 60 * request.rules.minutes
     _send_data(kaggle, folder / "data", reference)
-    version = _send_code(kaggle, folder / "code", reference, 60 * wish.rules.minutes)
+    version = _send_code(kaggle, folder / "code", reference, seconds)
     pushed = {
         "kernel": reference,
         "version": version,
-        "run": wish.run.name if wish.run else "",
-        "competition": wish.competition_name,
+        "run": request.run.name if request.run else "",
+        "competition": request.competition_name,
     }
     atomic.write_text(folder / "pushed.json", json.dumps(pushed) + "\n")
-    say(f"{reference} is version {version}: waiting for its end, up to {duration(60 * wish.rules.minutes)} of its own")
-    return _outcome(kaggle, wish, reference, version)
+    say(f"{reference} is version {version}: waiting for its end, up to {duration(seconds)} of its own")
+    return _outcome(kaggle, request, reference, version)
 
 
-def output(wish: Wish) -> str:
+def output(request: KernelRequest) -> str:
     """Wait for the notebook that was sent last and download what it wrote; returns the outcome in words."""
-    sent = pushed(wish.run.name if wish.run else wish.slug)
-    return _outcome(CodeKaggle(), wish, sent["kernel"], sent["version"])
+    sent = pushed(request.run.name if request.run else request.slug)
+    return _outcome(CodeKaggle(), request, sent["kernel"], sent["version"])
 
 
-def _outcome(kaggle: CodeKaggle, wish: Wish, reference: str, version: int) -> str:
+def _outcome(kaggle: CodeKaggle, request: KernelRequest, reference: str, version: int) -> str:
     """Return in words how a version ended, after downloading its files."""
-    what = wish.run.name if wish.run else wish.name
-    waits = f"./run.sh kernel {what} --competition {wish.competition_name} --output waits on and fetches what it wrote"
-    state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES), waits)
+    what = request.run.name if request.run else request.name
+    again = f"./run.sh kernel {what} --competition {request.competition_name} --output"
+    state, fault = _ended(
+        kaggle, reference, 60 * (request.rules.minutes + QUEUE_MINUTES), f"{again} waits on and fetches what it wrote"
+    )
     if state != "COMPLETE":
         _refuse(reference, state, fault)
-    files, folder = _output(kaggle, reference), paths.kernels() / wish.slug / "output"
+    files, folder = _output(kaggle, reference), paths.kernels() / request.slug / "output"
     if "submission.csv" not in files:
         raise UserError(f"{reference} has ended, and wrote no submission.csv ({', '.join(files) or 'nothing'})")
     with atomic.replaced_folder(folder) as fresh:
         for name, address in files.items():
             kaggle.download_output(reference, address, fresh / Path(name).name)
-    entered = f"./run.sh submit {wish.run.name if wish.run else wish.slug} --kernel"
+    entered = f"./run.sh submit {request.run.name if request.run else request.slug} --kernel"
     outcome = f"{reference} version {version} has ended and wrote submission.csv"
     return f"{outcome}\nfetched {', '.join(files)} into {paths.shown(folder)}\nnext: {entered}"
 
