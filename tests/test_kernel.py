@@ -13,6 +13,7 @@ import pytest
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
+from featherweight.kaggle import polling
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.notebook import inside, kernel, push
 from featherweight.kaggle.notebook.epochs import epochs_within
@@ -30,7 +31,7 @@ def workspace(finished, home, monkeypatch):
     shutil.copytree(finished, home, dirs_exist_ok=True)
     text = "extends: digits\nkaggle: tiny-weights\nkernel: {minutes: 120, gpu: false}\n"
     (home / "configs" / "competitions" / "code.yaml").write_text(text)
-    monkeypatch.setattr(push, "POLLS", (0.01,))
+    monkeypatch.setattr(polling, "POLL_SECONDS", (0.01,))
     return home
 
 

@@ -18,7 +18,7 @@ from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
 from featherweight.kaggle import client as kaggle_client
 from featherweight.kaggle import download as kaggle_download
-from featherweight.kaggle import submit_and_score
+from featherweight.kaggle import polling, submit_and_score
 from featherweight.runs import ledger
 from kaggle_server import TOKEN, Fault, archive
 
@@ -174,7 +174,7 @@ def test_a_spoiled_csv_is_not_submitted(fake_kaggle, workspace):
 
 
 def test_waiting_ends_with_the_score_whatever_happens_meanwhile(fake_kaggle, monkeypatch, capsys):
-    monkeypatch.setattr(submit_and_score, "POLLS", (0.01,))
+    monkeypatch.setattr(polling, "POLL_SECONDS", (0.01,))
     looks = iter(range(100))
 
     def answer(name, asked, plain=fake_kaggle.answer):
@@ -189,7 +189,7 @@ def test_waiting_ends_with_the_score_whatever_happens_meanwhile(fake_kaggle, mon
 
 
 def test_what_kaggle_cannot_score_is_an_error(fake_kaggle, monkeypatch, capsys):
-    monkeypatch.setattr(submit_and_score, "POLLS", (0.01,))
+    monkeypatch.setattr(polling, "POLL_SECONDS", (0.01,))
     plain = fake_kaggle.answer
 
     def answer(name, asked):

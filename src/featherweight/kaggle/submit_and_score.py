@@ -7,10 +7,10 @@ same bytes: the tag is looked for in Kaggle's own listing first.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -23,11 +23,11 @@ from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
 from featherweight.kaggle.entry import Entry, find, of_notebook
 from featherweight.kaggle.errors import SITE
+from featherweight.kaggle.polling import polls
 from featherweight.kaggle.responses import KaggleSubmission, LeaderboardRow
 from featherweight.runs import ledger
 
 SENDING, LOST, REFUSED = "SENDING", "LOST", "REFUSED"  # what the ledger knows beside Kaggle's own words
-POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests for a score, the last for good
 LONGEST_MESSAGE = 400
 
 
@@ -48,11 +48,12 @@ def submit(
     target = paths.submissions()
     try:
         with FileLock(target / "submit.lock", timeout=0):
-            submission = _upload(entry.connect(), entry, message or entry.message, again)
+            kaggle = entry.connect()
+            submission = _upload(kaggle, entry, message or entry.message, again)
     except Timeout:
         raise UserError("another submission is being made from this workspace; wait for it to end") from None
     if wait_minutes > 0 and submission.status == "PENDING":
-        submission = _wait(Kaggle(), entry.slug, submission, 60 * wait_minutes)
+        submission = _wait(kaggle, entry.slug, submission, 60 * wait_minutes)
     return _in_words(entry, submission)
 
 
@@ -144,17 +145,14 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> KaggleSu
 def _wait(kaggle: Kaggle, slug: str, submission: KaggleSubmission, seconds: float) -> KaggleSubmission:
     """Wait until Kaggle has scored it or the time is up; if Kaggle is busy, ask again."""
     say("waiting for the score")
-    end = time.monotonic() + seconds
     rows = ledger.submissions()
     row = ledger.records(rows[rows["reference"] == str(submission.reference)])[-1]
-    for number in range(10**9):
-        pause = POLLS[min(number, len(POLLS) - 1)]
-        if submission.status != "PENDING" or time.monotonic() + pause > end:
-            break
-        time.sleep(pause)
+    for _ in islice(polls(seconds), 1, None):  # at first it is pending
         with suppress(Unavailable):
             listed = kaggle.submissions(slug, pages=1)
             submission = next((s for s in listed if s.reference == submission.reference), submission)
+        if submission.status != "PENDING":
+            break
     _record(row, submission)
     return submission
 

@@ -7,7 +7,6 @@ is looked for before it is created, so that the same command may be run again af
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from featherweight.errors import Unavailable, UserError, count_of
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
 from featherweight.kaggle.notebook.kernel import KernelRequest, write
+from featherweight.kaggle.polling import polls
 from featherweight.kaggle.responses import number
 
-POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests, the last for good
 DATASETS, KERNELS, BLOBS = "datasets.DatasetApiService", "kernels.KernelsApiService", "blobs.BlobApiService"
 PAGES = 20  # of a notebook's files, looked at
 READY_MINUTES = 30  # for a data set to be unpacked by Kaggle
@@ -88,14 +87,13 @@ def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
     if answer.get("error") or str(answer.get("status", "")).lower() == "error":
         message = clean(str(answer.get("error") or "no reason given"))
         raise UserError(f"Kaggle refused the data set {reference}: {message}")
-    end = time.monotonic() + 60 * READY_MINUTES
-    for attempt in range(10**9):
+    for _ in polls(60 * READY_MINUTES):
         state = _status(kaggle, reference) or "NOT_YET_PERSISTED"
         if state == "READY":
             return
         if state in ("FAILED", "DELETED"):
             raise UserError(f"Kaggle could not unpack the data set {reference} ({state.lower()})")
-        _pause(attempt, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes; try again")
+    raise Unavailable(f"the data set {reference} is not ready after {READY_MINUTES} minutes; try again")
 
 
 def _status(kaggle: CodeKaggle, reference: str) -> str | None:
@@ -136,8 +134,8 @@ def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -
 def _ended(kaggle: CodeKaggle, reference: str, seconds: float, waits: str) -> tuple[str, str]:
     """Return how a notebook ended and Kaggle's message; if Kaggle is busy, ask again."""
     owner, slug = reference.split("/")
-    fields, end = {"userName": owner, "kernelSlug": slug}, time.monotonic() + seconds
-    for attempt in range(10**9):
+    fields = {"userName": owner, "kernelSlug": slug}
+    for _ in polls(seconds):
         answer: Mapping[str, Any] = {}
         try:
             answer = kaggle.ask(KERNELS, "GetKernelSessionStatus", fields, "look at", reference)
@@ -146,8 +144,7 @@ def _ended(kaggle: CodeKaggle, reference: str, seconds: float, waits: str) -> tu
         state = str(answer.get("status") or "QUEUED").upper()
         if state in ENDED:
             return state, clean(str(answer.get("failureMessage") or ""))
-        _pause(attempt, end, f"{reference} has not ended in {duration(seconds)}; {waits}")
-    raise AssertionError("unreachable")
+    raise Unavailable(f"{reference} has not ended in {duration(seconds)}; {waits}")
 
 
 def _refuse(reference: str, state: str, fault: str) -> None:
@@ -169,13 +166,6 @@ def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
         if not token:
             break
     return addresses
-
-
-def _pause(attempt: int, end: float, late: str) -> None:
-    pause = POLLS[min(attempt, len(POLLS) - 1)]
-    if time.monotonic() + pause > end:
-        raise Unavailable(late)
-    time.sleep(pause)
 
 
 def pushed(name: str) -> dict[str, Any]:
