@@ -103,15 +103,18 @@ class Data:
         return [self.train] if self.valid is None else [self.train, self.valid]
 
 
-def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
-    """List and decode all images of a source, or map them if that has been done. Raises UserError for faulty data."""
+def load(source: Choice, image: Image, classes: Sequence[str], *, predict: bool = True) -> Data:
+    """List and decode all images of a source, or map them if that has been done.
+
+    Without `predict` the images to predict are listed but not decoded. Raises UserError for faulty data.
+    """
     listing: Listing = source(paths.data())
     train = LabelledPack.of(_pack(listing.train, image, classes, "train", source))
     if not len(train):
         raise UserError("there are no training images")
-    predict = _pack(listing.predict, image, classes, "predict", source) if listing.predict else None
+    to_predict = _pack(listing.predict, image, classes, "predict", source) if predict and listing.predict else None
     valid = LabelledPack.of(_pack(listing.valid, image, classes, "valid", source)) if listing.valid else None
-    return Data(train, predict, apart(train, valid))
+    return Data(train, to_predict, apart(train, valid))
 
 
 def apart(train: LabelledPack, valid: LabelledPack | None) -> LabelledPack | None:
@@ -125,14 +128,6 @@ def without_pixels(samples: Samples, classes: Sequence[str]) -> Pack:
     """Return listed images as a pack without pixels; nothing is decoded."""
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
     return Pack(samples.ids, np.empty((len(samples.ids), 0, 0, 1), np.uint8), labels, samples.groups)
-
-
-def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
-    """Load the labelled images only; images to predict are listed but not decoded."""
-    listing: Listing = source(paths.data())
-    valid = LabelledPack.of(_pack(listing.valid, image, classes, "valid", source)) if listing.valid else None
-    train = LabelledPack.of(_pack(listing.train, image, classes, "train", source))
-    return Data(train, None, apart(train, valid))
 
 
 def decode_alike(one: Image, other: Image) -> bool:

@@ -13,7 +13,7 @@ from featherweight import paths
 from featherweight.data import csv_file, file_matching, image_groups, numbered_names
 from featherweight.data.csv_file import examples
 from featherweight.data.image_groups import ImageGroups
-from featherweight.data.pack import Data, LabelledPack, Pack, decode_alike, load_labelled
+from featherweight.data.pack import Data, LabelledPack, Pack, decode_alike, load
 from featherweight.data.split import divide as divide_ids
 from featherweight.data.split import folds, groups_of, rarest, sample
 from featherweight.errors import UserError
@@ -83,7 +83,7 @@ def labelled_groups(competition: Competition, data: Data) -> ImageGroups:
     if not image_groups.are_searched(sum(map(len, data.labelled)), competition.declared_image):
         return image_groups.by_names(data.labelled, groups)
     if not decode_alike(competition.image, competition.declared_image):
-        as_declared = load_labelled(competition.source, competition.declared_image, competition.classes)
+        as_declared = load(competition.source, competition.declared_image, competition.classes, predict=False)
         if as_declared.train.ids == data.train.ids:  # otherwise, which images can be read depends on the size
             data = as_declared
     return image_groups.find(data.train, data.valid, groups)
