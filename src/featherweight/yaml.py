@@ -67,24 +67,22 @@ def parse(text: str, origin: str) -> Any:
 
 def dump(data: Any, compact: bool = False) -> str:
     """Return YAML text, keys in the given order; `compact` writes innermost lists and sections on one line."""
-    stream = io.StringIO()
-    writer = ruamel.yaml.YAML(typ="safe", pure=True)
-    writer.default_flow_style = None if compact else False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 120
-    writer.dump(data, stream)
-    return stream.getvalue()
+    return _written(data, flow=None if compact else False, width=120)
 
 
 def dump_flow(data: Any) -> str:
     """Return YAML text in one line: `{name: wrn, depth: 16}`."""
+    return _written(data, flow=True, width=10_000).strip()
+
+
+def _written(data: Any, *, flow: bool | None, width: int) -> str:
     stream = io.StringIO()
     writer = ruamel.yaml.YAML(typ="safe", pure=True)
-    writer.default_flow_style = True
+    writer.default_flow_style = flow
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 10_000
+    writer.width = width
     writer.dump(data, stream)
-    return stream.getvalue().strip()
+    return stream.getvalue()
 
 
 def _bounded(tree: Any, origin: str) -> Any:

@@ -272,13 +272,9 @@ class Competition(Section):
         return self._declared or self.image
 
     def _metric_suits_the_target(self) -> None:
-        targets = metric_of(self.metric).targets
-        if ("several" if self.target == "several" else "one") not in targets:
-            fitting = [
-                name
-                for name, metric in METRICS.items()
-                if ("several" if self.target == "several" else "one") in metric.targets
-            ]
+        target = "several" if self.target == "several" else "one"  # an ordered class is one class too
+        if target not in metric_of(self.metric).targets:
+            fitting = [name for name, metric in METRICS.items() if target in metric.targets]
             raise ValueError(
                 f"the metric {self.metric.name} cannot be used with target: {self.target}; "
                 f"choose one of {', '.join(fitting)}"
