@@ -28,6 +28,10 @@ from rich.text import Text
 from featherweight.errors import count_of, printable
 from featherweight.runtime import launcher
 
+FOLDED = 24  # letters of a column of words, in a terminal that has no room for all of it
+PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
+
+_hushed = False
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=240)  # in a pipe or a log, the width of a terminal means nothing
@@ -50,9 +54,6 @@ def _print(line: str) -> None:
         console.print(printable(line), markup=False, soft_wrap=True)
 
 
-FOLDED = 24  # letters of a column of words, in a terminal that has no room for all of it
-
-
 def show_table(table: Table) -> None:
     """Print a table. In a narrow terminal its lines are broken by the terminal, and no column is lost."""
     wide = Console(highlight=False, width=10_000, file=console.file, force_terminal=console.is_terminal)
@@ -61,9 +62,6 @@ def show_table(table: Table) -> None:
         column.min_width = longest if column.no_wrap else min(longest, FOLDED)
     wide.width = max(console.width, sum((column.min_width or 0) + 3 for column in table.columns) + 1)
     wide.print(table, crop=False)
-
-
-_hushed = False
 
 
 @contextmanager
@@ -75,9 +73,6 @@ def hushed() -> Iterator[None]:
         yield
     finally:
         _hushed = before
-
-
-PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
 def duration(seconds: float) -> str:

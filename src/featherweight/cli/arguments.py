@@ -12,8 +12,7 @@ RUNS = {"bash": "_featherweight_runs", "zsh": "_featherweight_runs"}
 SPACES = {"bash": "_featherweight_spaces", "zsh": "_featherweight_spaces"}
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
-
-ROWS = 1_000_000
+ROWS = 1_000_000  # shown at most
 DEFAULT = "digits"  # the competition if none is given
 SHIPPED = {DEFAULT, "cifar10", "cifar100"}
 LARGEST = 1e15  # more parameters, bytes or multiply-adds than any network has
