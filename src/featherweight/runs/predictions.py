@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +24,33 @@ from featherweight.models import Classifier
 from featherweight.runs import stored_probs
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
+from featherweight.schema import Choice
 from featherweight.training import probe
 
 SOME = 500  # training images on which the accuracy is measured
 
 
-def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:
+class InferenceOptions(TypedDict):
+    """The keyword arguments of `predict_probs` that a recipe sets."""
+
+    views: list[Choice]
+    augment: list[Choice]
+    batch_size: int
+    seed: int
+    several: bool
+
+
+def augmentations(recipe: Recipe, competition: Competition) -> list[Choice]:
     """Return the recipe's augmentations, without mirroring if the competition forbids it."""
     return [choice for choice in recipe.augment if competition.image.mirror or choice.name not in MIRRORING]
 
 
-def views(recipe: Recipe, competition: Competition) -> list[Any]:
+def views(recipe: Recipe, competition: Competition) -> list[Choice]:
     """Return the recipe's test-time views, without mirroring if the competition forbids it."""
     return [choice for choice in recipe.predict.views if competition.image.mirror or choice.name not in MIRRORING]
 
 
-def inference_options(recipe: Recipe, competition: Competition, *, plain: bool = False) -> dict[str, Any]:
+def inference_options(recipe: Recipe, competition: Competition, *, plain: bool = False) -> InferenceOptions:
     """Return the keyword arguments with which `predict_probs` asks a model as its recipe says.
 
     `competition` is as the recipe sees it (`Competition.seen_by`). `plain` leaves the test-time views out.
