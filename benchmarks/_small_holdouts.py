@@ -82,7 +82,7 @@ def _classes(
     recall = np.bincount(labels[others], answers[others] == labels[others], DIGITS) / np.bincount(labels[others])
     judged = {"predicted": answers[drawn[held]], "true": labels[drawn[held]], "groups": None}
     bias, truth = stratification.bias(accuracy, **judged, labelled=images), float(population @ recall)
-    return metrics.judge(accuracy, **judged), bias, truth, random.binomial(PRIVATE, truth) / PRIVATE
+    return metrics.score_of(accuracy, **judged), bias, truth, random.binomial(PRIVATE, truth) / PRIVATE
 
 
 def _sets(world: World, sizes: str, variance: float, images: int, split: str, random: np.random.Generator) -> Outcome:
@@ -99,7 +99,7 @@ def _sets(world: World, sizes: str, variance: float, images: int, split: str, ra
     seen = ~(held | new)
     logits = [_logit(summed, summed[seen], in_set[seen, k], variance) for k in range(DIGITS)]
     answers = (np.stack(logits, 1) > 0).astype(np.uint8)
-    holdout, bias = metrics.judge(score, answers[held], true[held], groups=None), 0.0  # none is estimated for sets
+    holdout, bias = metrics.score_of(score, answers[held], true[held], groups=None), 0.0  # none is estimated for sets
     private = np.flatnonzero(new)[:PRIVATE]
     truth, there = (metrics.value(score, answers[some], true[some]) for some in (new, private))
     return holdout, bias, truth, there

@@ -63,13 +63,13 @@ def test_one_class_per_image_is_the_most_probable_one_and_nothing_is_fitted():
     assert not decisions.is_fitted("one", metric("quadratic_kappa"))
     assert (decisions.fit("one", metric("quadratic_kappa"), probs, true, groups=None)(probs) == probs.argmax(1)).all()
     assert (decisions.cross_fitted("one", metric("accuracy"), probs, true, groups=None) == probs.argmax(1)).all()
-    assert decisions.judged("one", metric("log_loss"), probs, true, groups=None).dtype == np.float64
+    assert decisions.metric_input("one", metric("log_loss"), probs, true, groups=None).dtype == np.float64
 
 
 def test_probabilities_of_sets_are_judged_as_they_are():
     probs, true = sets(40, 0)
     assert not decisions.is_fitted("several", metric("auc"))
-    assert (decisions.judged("several", metric("auc"), probs, true, groups=None) == probs).all()
+    assert (decisions.metric_input("several", metric("auc"), probs, true, groups=None) == probs).all()
 
 
 def test_few_images_are_answered_plainly():

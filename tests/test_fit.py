@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.evaluation.inference import predict_probs
-from featherweight.evaluation.metrics import METRICS, judge
+from featherweight.evaluation.metrics import METRICS, score_of
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import make_runtime
@@ -275,5 +275,5 @@ def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypa
         assert row["train_accuracy"] == (true == given).mean()
         assert row["train_f1"] == pytest.approx(f1_score(true, given, average="macro"))
         if METRICS[name].input_kind == "answers":
-            assert row["train_score"] == pytest.approx(judge(metric, given, true, groups=None).value)
+            assert row["train_score"] == pytest.approx(score_of(metric, given, true, groups=None).value)
     assert history["train_score"].notna().all() == (METRICS[name].input_kind == "answers")

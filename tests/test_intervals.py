@@ -12,7 +12,7 @@ from featherweight.config import load_competition
 from featherweight.evaluation import bootstrap, intervals, jackknife, stratification
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.class_metrics import Mean
-from featherweight.evaluation.metrics import METRICS, judge
+from featherweight.evaluation.metrics import METRICS, score_of
 from featherweight.runs import selection
 from featherweight.schema import OneOf
 
@@ -230,8 +230,8 @@ def test_an_interval_of_few_images_per_class_reaches_as_far_as_stratification_fl
     def judged(counts, labelled):
         held = np.repeat(np.arange(4), counts)
         answers = np.where(np.concatenate([np.arange(n) < n * n // max(counts) for n in counts]), held, 4)
-        as_drawn = judge(accuracy, answers, held, groups=None)
-        return as_drawn, stratification.judge(accuracy, answers, held, groups=None, labelled=labelled)
+        as_drawn = score_of(accuracy, answers, held, groups=None)
+        return as_drawn, stratification.score_of_part(accuracy, answers, held, groups=None, labelled=labelled)
 
     plain, told = judged([8, 4, 2, 2], 30)
     assert (told.value, told.high, told.count) == (plain.value, plain.high, plain.count)
@@ -240,8 +240,8 @@ def test_an_interval_of_few_images_per_class_reaches_as_far_as_stratification_fl
         assert told == plain
     loss = OneOf(METRICS).validate("log_loss")
     held, probs = np.repeat([0, 1], [12, 6]), np.repeat([[0.9, 0.1], [0.7, 0.3]], [12, 6], axis=0)
-    plain = judge(loss, probs, held, groups=None)
-    told = stratification.judge(loss, probs, held, groups=None, labelled=18)
+    plain = score_of(loss, probs, held, groups=None)
+    told = stratification.score_of_part(loss, probs, held, groups=None, labelled=18)
     assert told.low == plain.low
     assert told.high > plain.high + 0.05
 

@@ -210,16 +210,18 @@ def test_top_k_of_fewer_classes_is_certain():
     assert METRICS["top_k"](probs, true, k=1, groups=None).value == pytest.approx((probs.argmax(1) == true).mean())
 
 
-def test_judge_takes_classes_of_probabilities_where_the_metric_wants_classes():
+def test_score_of_takes_classes_of_probabilities_where_the_metric_wants_classes():
     metric = Competition.model_fields["metric"]
     choose = TypeAdapter(metric.rebuild_annotation()).validate_python
     probs, true = sample(100, 5)
-    assert metrics.judge(choose("macro_f1"), probs, true, groups=None) == METRICS["macro_f1"](
+    assert metrics.score_of(choose("macro_f1"), probs, true, groups=None) == METRICS["macro_f1"](
         probs.argmax(1), true, groups=None
     )
-    assert metrics.judge(choose("log_loss"), probs, true, groups=None) == METRICS["log_loss"](probs, true, groups=None)
+    assert metrics.score_of(choose("log_loss"), probs, true, groups=None) == METRICS["log_loss"](
+        probs, true, groups=None
+    )
     with pytest.raises(ValueError, match="probabilities"):
-        metrics.judge(choose("log_loss"), probs.argmax(1), true, groups=None)
+        metrics.score_of(choose("log_loss"), probs.argmax(1), true, groups=None)
 
 
 def test_accuracy_has_the_mid_p_interval():
@@ -244,7 +246,7 @@ def test_the_value_alone_is_that_of_the_whole_score(name, classes):
     probs, true = sample(200, classes, sharpness=0.3)
     metric = OneOf(METRICS).validate({"name": name, **({"k": 1} if name == "top_k" else {})})
     assert metrics.value(metric, probs, true) == pytest.approx(
-        metrics.judge(metric, probs, true, groups=None).value, abs=1e-12
+        metrics.score_of(metric, probs, true, groups=None).value, abs=1e-12
     )
     if METRICS[name].input_kind == "answers":
         assert metrics.value(metric, probs.argmax(1), true) == metrics.value(metric, probs, true)

@@ -213,10 +213,12 @@ def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_o
     short = QUICK.replace("short: {", "short: {warmup: {epochs: 2}, head: {epochs: 1}, ")
     write(home, short + "search: {image.mirror: [true, false]}\nsampler: random\npruner: none\n")
     seen, scored = [], []
-    views, judge = trials.predictions.views, trials.judge
+    views, score_of_part = trials.predictions.views, trials.score_of_part
     monkeypatch.setattr(trials.predictions, "views", lambda *what: seen.append(what) or views(*what))
     monkeypatch.setattr(
-        trials, "judge", lambda *what, groups, **of: scored.append(groups) or judge(*what, groups=groups, **of)
+        trials,
+        "score_of_part",
+        lambda *what, groups, **of: scored.append(groups) or score_of_part(*what, groups=groups, **of),
     )
     assert main.main(["search", "quick", "--competition", "tens", "--trials", "2"]) == 0
     of_candidates = [(recipe.image.mirror, competition.image.mirror) for recipe, competition in seen if recipe.image]

@@ -112,7 +112,7 @@ def cross_fitted(
 _Fit = Callable[[NDArray[np.floating], Answers], DecisionRule]
 
 
-def judged(
+def metric_input(
     target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers, *, groups: Groups | None
 ) -> Answers:
     """Return what a run's holdout is scored by: the answers of `cross_fitted` where decisions are fitted, else the

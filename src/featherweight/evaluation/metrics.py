@@ -249,7 +249,7 @@ def metric_by_name(name: str) -> Metric:
     return METRICS.get(name, METRICS["accuracy"])
 
 
-def judge(metric: Choice, predicted: Answers, true: Answers, *, groups: Groups | None) -> Score:
+def score_of(metric: Choice, predicted: Answers, true: Answers, *, groups: Groups | None) -> Score:
     """Return the score of a competition's metric with its 95 % interval; see `Metric.__call__`."""
     return metric_of(metric)(predicted, true, groups=groups, **metric.arguments)
 

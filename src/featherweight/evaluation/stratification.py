@@ -21,12 +21,14 @@ from featherweight.schema import Choice
 NEGLIGIBLE = 0.1  # of the distance from a score to the end of its interval: a smaller bias leaves the interval as it is
 
 
-def judge(metric: Choice, predicted: Answers, true: Answers, *, groups: Groups | None, labelled: int | None) -> Score:
+def score_of_part(
+    metric: Choice, predicted: Answers, true: Answers, *, groups: Groups | None, labelled: int | None
+) -> Score:
     """Return the score of a part of `labelled` images that was split off class by class; None if it was not.
 
-    As `metrics.judge`, but the interval reaches further by the estimated bias.
+    As `metrics.score_of`, but the interval reaches further by the estimated bias.
     """
-    score = metrics.judge(metric, predicted, true, groups=groups)
+    score = metrics.score_of(metric, predicted, true, groups=groups)
     return widened(score, bias(metric, predicted, true, groups=groups, labelled=labelled))
 
 

@@ -15,7 +15,7 @@ from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError, count_of
 from featherweight.evaluation.metrics import METRICS, metric_of, spoken
-from featherweight.evaluation.stratification import judge
+from featherweight.evaluation.stratification import score_of_part
 from featherweight.runs import division, fitted, ledger, query, stored_probs
 from featherweight.runs.paired_tests import HoldoutPredictions, against_each, over_seeds
 from featherweight.runs.run import Run
@@ -126,11 +126,13 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _scores(metric: Choice, answered: HoldoutPredictions, labelled: int | None) -> dict[str, float]:
     """Return the score by each metric's name, and the ends of its 95 % interval as `_low` and `_high`; see
-    `stratification.judge` for `labelled`.
+    `stratification.score_of_part` for `labelled`.
     """
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
     scores = {
-        name: judge(choice, answered.judged_by(choice), answered.labels, groups=answered.groups, labelled=labelled)
+        name: score_of_part(
+            choice, answered.metric_input(choice), answered.labels, groups=answered.groups, labelled=labelled
+        )
         for name, choice in named.items()
     }
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}

@@ -125,8 +125,8 @@ def bias(run: Run, ids: Sequence[str], labels: Answers, probs: NDArray[np.float3
     `stratification.bias`. `probs` [N, K] and `answers` are what it is scored by.
     """
     metric = run.competition.metric
-    judged = answers if metric_of(metric).input_kind == "answers" else probs.astype(np.float64)
-    return stratification.bias(metric, judged, labels, groups=run.groups(ids), labelled=labelled(run))
+    given = answers if metric_of(metric).input_kind == "answers" else probs.astype(np.float64)
+    return stratification.bias(metric, given, labels, groups=run.groups(ids), labelled=labelled(run))
 
 
 def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
@@ -176,7 +176,7 @@ def score_without(run: Run, ids: Sequence[str], labels: Answers, related: NDArra
     left_groups = None if group is None else group[~related]
     metric, whole = run.competition.metric, labelled(run)
     left = None if whole is None else round(whole * (~related).mean())
-    return stratification.judge(metric, answered[~related], labels[~related], groups=left_groups, labelled=left)
+    return stratification.score_of_part(metric, answered[~related], labels[~related], groups=left_groups, labelled=left)
 
 
 def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:

@@ -54,10 +54,10 @@ class HoldoutPredictions:
 
     def hits(self, metric: Choice) -> NDArray[np.bool_]:
         """Return True [N] for the images that are right, as the metric counts or, for any other metric, as `right`."""
-        hits = metric_of(metric).hits(self.judged_by(metric), self.labels, **metric.arguments)
+        hits = metric_of(metric).hits(self.metric_input(metric), self.labels, **metric.arguments)
         return self.right if hits is None else hits
 
-    def judged_by(self, metric: Choice) -> NDArray[Any]:
+    def metric_input(self, metric: Choice) -> NDArray[Any]:
         """Return what a metric takes: the answers, or the probabilities as float64."""
         if metric_of(metric).input_kind == "answers" and self.decided is not None:
             return self.decided
@@ -139,7 +139,7 @@ def against_each(
     same images for all.
     """
     sign, labels, groups = metric_of(metric).sign, one.labels, one.groups
-    inputs = [each.judged_by(metric) for each in (one, *others)]
+    inputs = [each.metric_input(metric) for each in (one, *others)]
     replicates = max(REPLICATES, 100 * among)  # so that the smallest possible p is below half the corrected level
     worth = sign * resampled(metric, inputs, labels, replicates, groups=groups)
     values = [sign * value(metric, each, labels) for each in inputs]

@@ -13,7 +13,7 @@ from featherweight.console import duration, hushed, say
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric
-from featherweight.evaluation.stratification import judge
+from featherweight.evaluation.stratification import score_of_part
 from featherweight.runs import division, ensemble, groups, pipeline
 from featherweight.runs.metadata import PARTS
 from featherweight.runs.request import RunRequest, cropped_as_published
@@ -99,8 +99,8 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     runs = [run for run, _ in done]
     held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric
     related = groups.of((run.folder for run in runs), held.ids)
-    judged = decisions.judged(runs[0].competition.target, metric, held.probs, held.labels, groups=related)
-    score = judge(metric, judged, held.labels, groups=related, labelled=division.labelled(runs[0]))
+    given = decisions.metric_input(runs[0].competition.target, metric, held.probs, held.labels, groups=related)
+    score = score_of_part(metric, given, held.labels, groups=related, labelled=division.labelled(runs[0]))
     folds = [result.holdout.value for _, result in done]
     lines = [
         f"{len(done)} folds",

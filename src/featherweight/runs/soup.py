@@ -129,26 +129,26 @@ def _greedy(
 ) -> tuple[list[int], float, int]:
     """Return the indices of the chosen runs, and the optimism of the choice with the number of models compared."""
     recipe, competition = runs[0].recipe, runs[0].competition
-    labels, metric, judge = holdout.labels, competition.metric, metric_of(competition.metric)
+    labels, choice, metric = holdout.labels, competition.metric, metric_of(competition.metric)
     groups = answered[0].groups
 
-    def judged(probs: NDArray[np.float32]) -> Answers:
-        return decisions.judged(competition.target, metric, probs, labels, groups=groups)
+    def metric_input(probs: NDArray[np.float32]) -> Answers:
+        return decisions.metric_input(competition.target, choice, probs, labels, groups=groups)
 
-    tried = [judged(each.probs) for each in answered]
-    scores = [value(metric, each, labels) for each in tried]
-    order = sorted(range(len(runs)), key=lambda index: -judge.sign * scores[index])
+    tried = [metric_input(each.probs) for each in answered]
+    scores = [value(choice, each, labels) for each in tried]
+    order = sorted(range(len(runs)), key=lambda index: -metric.sign * scores[index])
     chosen, best, winner = [order[0]], scores[order[0]], order[0]
     for index in order[1:]:
         probs = predictions.holdout_probs(recipe, competition, blend([*chosen, index]), holdout, device, groups)
-        tried.append(judged(probs))
-        reached = value(metric, tried[-1], labels)
-        shown, before = judge.shown(reached), judge.shown(best)
+        tried.append(metric_input(probs))
+        reached = value(choice, tried[-1], labels)
+        shown, before = metric.shown(reached), metric.shown(best)
         say(f"  with {runs[index].name}: {metric.name} {shown} on the holdout, without {before}")
-        if not judge.better(best, reached):
+        if not metric.better(best, reached):
             chosen, best, winner = [*chosen, index], reached, len(tried) - 1
     others = [each for place, each in enumerate(tried) if place != winner]
-    optimism = selection.of_the_best([tried[winner], *others], labels, metric, groups=groups)
+    optimism = selection.of_the_best([tried[winner], *others], labels, choice, groups=groups)
     return chosen, optimism, len(tried)
 
 

@@ -101,7 +101,7 @@ def costs(search: Search) -> Costs:
         probe = trained(of_some, short_recipe(recipe, 2), Path(folder))
         first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
     evaluation = _timed(lambda: predict_probs([probe.model], part.images, runtime=search.device))
-    final = _timed(lambda: probe.judged(search.device))
+    final = _timed(lambda: probe.metric_input(search.device))
     over, heaviest = _survey(search, recipe)
     return Costs(
         epoch=float((second["seconds"] - first["seconds"]) / first["step"]) * (len(train) // size),

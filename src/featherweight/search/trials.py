@@ -27,7 +27,7 @@ from featherweight.evaluation import decisions
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
-from featherweight.evaluation.stratification import judge
+from featherweight.evaluation.stratification import score_of_part
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
 from featherweight.runs.metadata import Metadata
@@ -185,9 +185,9 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
             raise optuna.TrialPruned(f"stopped early, after epoch {epoch} of {recipe.train.epochs}")
 
     done = trained(search, recipe, folder, report)
-    judged, labels, groups = done.judged(search.device), done.holdout.labels, done.groups
-    trial_answers.store(folder, judged, done.holdout, groups)
-    return judge(search.competition.metric, judged, labels, groups=groups, labelled=done.labelled)
+    given, labels, groups = done.metric_input(search.device), done.holdout.labels, done.groups
+    trial_answers.store(folder, given, done.holdout, groups)
+    return score_of_part(search.competition.metric, given, labels, groups=groups, labelled=done.labelled)
 
 
 @dataclass(frozen=True)
@@ -205,11 +205,11 @@ class Trained:
     groups: Groups | None
     labelled: int | None
 
-    def judged(self, device: Runtime) -> Answers:
+    def metric_input(self, device: Runtime) -> Answers:
         """Return its answers or probabilities of the holdout, as a run of its recipe is scored by."""
         recipe, competition, labels = self.recipe, self.competition, self.holdout.labels
         probs = predictions.holdout_probs(recipe, competition, self.model, self.holdout, device, self.groups)
-        return decisions.judged(competition.target, competition.metric, probs, labels, groups=self.groups)
+        return decisions.metric_input(competition.target, competition.metric, probs, labels, groups=self.groups)
 
 
 def trained(

@@ -14,7 +14,7 @@ from featherweight.data.listing import Label
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
-from featherweight.evaluation.metrics import Score, judge
+from featherweight.evaluation.metrics import Score, score_of
 from featherweight.submission.checker import check, probabilities, unknown
 from featherweight.submission.csv_format import Form
 
@@ -48,14 +48,14 @@ def score_parts(
     spelled = _spellings(answers, competition)
     true = encoded([spelled.get(image, ()) for image in form.images], index, form.several)
 
-    def judged(some: NDArray[np.bool_]) -> Score:
-        return judge(competition.metric, cells[some], true[some], groups=None if groups is None else groups[some])
+    def score_among(some: NDArray[np.bool_]) -> Score:
+        return score_of(competition.metric, cells[some], true[some], groups=None if groups is None else groups[some])
 
-    scores = {"": judged(known)}
+    scores = {"": score_among(known)}
     part_of = np.array([parts.get(image, "") for image in form.images])
     for part in sorted(set(parts.values()), key=lambda name: (name != "Public", name)):
         chosen = (part_of == part) & known
-        scores[part] = judged(chosen)
+        scores[part] = score_among(chosen)
     return scores
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from featherweight.data.pack import LabelledPack
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strengths of the penalty that are tried
-TUNING_FOLD = 5  # every fifth image of a class judges them
+TUNING_FOLD = 5  # every fifth image of a class is held out to choose by
 MAX_TUNING_IMAGES = 10_000  # about, that they are tried on
 CHUNK = 256
 SAMPLE_IMAGES = 8  # for which the inputs of the heads and the output of the network are recorded
@@ -152,16 +152,16 @@ def fit_probe(features: list[Features], labels: NDArray[np.int64], classes: int)
     rank = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
-    judged = rank % TUNING_FOLD == TUNING_FOLD - 1
-    few = _some_of_each(labels, np.flatnonzero(~judged))
+    held_out = rank % TUNING_FOLD == TUNING_FOLD - 1
+    few = _some_of_each(labels, np.flatnonzero(~held_out))
     losses = [
-        _loss(_logistic(features, labels, few, strength, classes), features[0][judged], labels[judged])
-        for strength in (STRENGTHS if judged.any() else ())
+        _loss(_logistic(features, labels, few, strength, classes), features[0][held_out], labels[held_out])
+        for strength in (STRENGTHS if held_out.any() else ())
     ]
     chosen = STRENGTHS[int(np.argmin(losses))] if losses else STRENGTHS[2]
     weight, bias = _logistic(features, labels, np.ones(len(labels), bool), chosen, classes)
-    judge = f", log loss {min(losses):.4f} on a fifth of the training images" if losses else ""
-    return weight, bias, f"  probe: {features[0].shape[1]:,} features, penalty 1/{chosen:g}{judge}"
+    loss = f", log loss {min(losses):.4f} on a fifth of the training images" if losses else ""
+    return weight, bias, f"  probe: {features[0].shape[1]:,} features, penalty 1/{chosen:g}{loss}"
 
 
 def _some_of_each(labels: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
