@@ -104,6 +104,17 @@ def test_the_interval_of_a_loss_leans_to_where_its_tail_is_and_one_image_more_ma
     assert 0.0 <= low <= 0.01 < 0.05 < high < 1.0
 
 
+@pytest.mark.parametrize("metric", ["log_loss", "weighted_log_loss", "brier", "quadratic_kappa"])
+def test_a_holdout_of_one_group_is_one_observation(metric):
+    random = np.random.default_rng(0)
+    labels, probs, group = random.integers(3, size=30), random.dirichlet(np.ones(3), 30), np.zeros(30, np.int64)
+    keys = {"balanced": True} if metric == "weighted_log_loss" else {}
+    with np.errstate(all="raise"):
+        score = METRICS[metric](probs, labels, groups=group, **keys)
+        apart = METRICS[metric](probs, labels, groups=np.arange(30) // 3, **keys)
+    assert score.low < apart.low < score.value < apart.high < score.high < np.inf
+
+
 def frames(groups, size, random):
     """Make predictions that are 70 % correct by image, with each image several times: predictions, classes, groups."""
     right = np.repeat(random.random(groups) < 0.7, size).astype(np.int64)

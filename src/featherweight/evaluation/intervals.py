@@ -111,11 +111,14 @@ def hall_t_interval(value: float, contributions: NDArray[np.float64], imagined: 
     """Return Hall's skewness-corrected t interval (1992) of a loss of 0 or more, from its pseudo-values [G].
 
     Large losses are rare, so few images may show none: a small fraction of one image with the loss `imagined`, that of
-    answers unrelated to their images, is added to the variance and to the skewness.
+    answers unrelated to their images, is added to the variance and to the skewness. One image, or one group, shows no
+    variance: the interval is that of the mean of an exponential distribution, and reaches the loss `imagined`.
     """
     from scipy.stats import t
 
     count = len(contributions)
+    if count < 2:
+        return value / -math.log(OUTSIDE), max(value / -math.log(1 - OUTSIDE), imagined)
     apart, beyond = contributions - contributions.mean(), max(imagined - value, 0.0)
     variance = float(apart @ apart) / max(count - 1, 1) + IMAGINED * beyond**2 / (count + 1)
     if variance <= 0:

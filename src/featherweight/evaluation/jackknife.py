@@ -25,6 +25,8 @@ def of_groups(form: WeightedMetric, group: NDArray[np.int64]) -> NDArray[np.floa
         mean = contributions.mean()
         whole: NDArray[np.float64] = mean + groups / count * np.bincount(group, contributions - mean, groups)
         return whole
+    if groups < 2:  # without it there is nothing left
+        return form(np.ones((1, count)))
     parts = min(groups, GROUPS)
     dealt = (np.random.default_rng(0).permutation(groups) % parts)[group]
     return _without_each(form, dealt, parts)
