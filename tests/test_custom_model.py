@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import random
+import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from featherweight import budget
 from featherweight.cli import main
@@ -15,12 +19,15 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build
 from featherweight.models.custom import store_sources
 from featherweight.models.custom_source import stored_sources
+from featherweight.models.custom_state import refuse_unsaved
 from featherweight.models.pretrained_weights import expected_input
 from featherweight.models.shape import Shape
 
 DIGITS = load_competition("digits")
 PARTS = "from torch import nn\ndef block(i, o): return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU())\n"
 NETS = """
+import random
+import numpy as np
 import torch
 from torch import nn
 from parts import block
@@ -38,6 +45,13 @@ class Wrapped(nn.Module):
         self.net = Net(*arguments)
     def forward(self, x):
         return self.net(x)
+
+class Draws(Wrapped):
+    def __init__(self, num_classes):
+        super().__init__(num_classes, 1)
+        self.net.head.weight = nn.Parameter(torch.tensor(np.random.randn(num_classes, 8), dtype=torch.float32))
+    def forward(self, x):
+        return self.net(x) * (random.random() if self.training else 1)
 
 class Positional(Wrapped):
     def __init__(self, k, channels): super().__init__(k, channels)
@@ -205,7 +219,7 @@ def test_a_file_that_cannot_be_imported(net, capsys):
 
 
 def test_it_trains_to_the_same_bytes_and_its_run_outlives_the_file(net, home, capsys):
-    settings = ["--set=model=my_net.py:Net", "--set=train.epochs=1", "--threads=1", "--no-report"]
+    settings = ["--set=model=my_net.py:Draws", "--set=train.epochs=1", "--threads=1", "--no-report"]
     for name in ("one", "two"):
         assert main.main(["tiny", *settings, "--name", name]) == 0
     sums = {
@@ -237,3 +251,87 @@ def test_an_argument_by_which_it_starts_from_other_images_is_refused_where_that_
     with pytest.raises(UserError, match=r"called with weights=IMAGENET1K_V1"):
         weigh(pretrained=False, weights="IMAGENET1K_V1")
     assert weigh(pretrained=False) == weigh(pretrained=False, weights=[1.0, 2.0]) == 650
+
+
+class Unsaved(nn.Module):
+    """Logits of images times a scale, which each test keeps in its own way."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.passes, self.head = 1.0, 0, nn.Linear(64, 10)
+        self.table = torch.arange(64).float().sin()  # always the same
+
+    def forward(self, x):
+        self.passes += self.training
+        self.seen = x.flatten(1) * self.table * self.scale  # kept, and not used again
+        return self.head(self.seen)
+
+
+class InAttribute(Unsaved):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.randn(64)
+
+
+class InPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = InAttribute()
+
+    def forward(self, x):
+        return self.part(x)
+
+
+class InBuffer(Unsaved):
+    def __init__(self):
+        super().__init__()
+        del self.scale
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.scale.mul_(0.5)
+        return super().forward(x)
+
+
+class InCounter(Unsaved):
+    def forward(self, x):
+        return super().forward(x) * self.passes
+
+
+class Dropped(Unsaved):
+    def forward(self, x):
+        noise = random.random() + np.random.rand() if self.training else torch.rand(1)
+        return nn.functional.dropout(super().forward(x), 0.5, self.training) * noise
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (InAttribute, "scale is not saved with them; make it a buffer: self.register_buffer('scale', ...)"),
+        (InPart, "scale of its module part is not saved with them"),
+        (InBuffer, "scale is not saved with them"),
+        (InCounter, "what it counts or draws at random is not saved with them"),
+    ],
+)
+def test_what_answers_otherwise_with_its_weights_loaded_again_is_refused_before_it_trains(net, words):
+    with pytest.raises(UserError, match=f"model: mine answers otherwise .*{re.escape(words)}"):
+        refuse_unsaved(net, Shape(10, 1, 8), "mine")
+
+
+@pytest.mark.parametrize("net", [Unsaved, Dropped, lambda: nn.Linear(3, 10)], ids=["same", "drops", "fails"])
+def test_what_its_weights_restore_is_trained_and_no_generator_is_moved(net):
+    torch.manual_seed(5)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    refuse_unsaved(net, Shape(10, 1, 8), "mine")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+
+
+def test_a_network_that_does_not_save_what_it_computes_with_starts_no_run(net, home, capsys):
+    text = "import torch\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self, num_classes):\n"
+    text += "        super().__init__()\n        self.rays, self.head = torch.randn(64, 9), nn.Linear(9, num_classes)\n"
+    net.write_text(text + "    def forward(self, x):\n        return self.head(x.flatten(1) @ self.rays.to(x))\n")
+    assert main.main(["tiny", "--set=model=my_net.py:Net", "--set=train.epochs=1", "--name=one"]) == 2
+    assert "my_net.py:Net answers otherwise when its weights are loaded again: rays is not" in capsys.readouterr().err
+    assert not (home / "runs" / "one").exists()

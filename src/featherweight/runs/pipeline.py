@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -29,6 +28,8 @@ from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError, count_of
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier, build, start_pretrained
+from featherweight.models.custom import CustomModel
+from featherweight.models.custom_state import refuse_unsaved
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division, fitted, ledger
 from featherweight.runs.division import RegroupedImages
@@ -42,7 +43,7 @@ from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.processes import Processes
-from featherweight.runtime.rng import derive
+from featherweight.runtime.rng import derive, seed_code
 from featherweight.training import checkpoint
 from featherweight.training.deadline import Deadline
 from featherweight.training.distillation import NO_TEACHERS
@@ -213,8 +214,10 @@ def train_model(
     """
     competition, recipe = run.competition, run.recipe
     learned_from = NO_TEACHERS if run.weights.exists() else teachers(run, train, holdout, device)
-    torch.manual_seed(derive(recipe.seed, "init"))
+    seed_code(derive(recipe.seed, "init"))
     model = build(recipe.model, competition.shape)
+    if isinstance(recipe.model, CustomModel) and not run.has_begun:
+        refuse_unsaved(lambda: build(recipe.model, competition.shape).net, competition.shape, recipe.model.name)
     if starts_pretrained(recipe.model) and not run.has_begun:
         say(f"  {device.processes.each(lambda: start_pretrained(model, recipe.model, competition.shape))}")
         device.processes.once(lambda: note_pretrained(run))

@@ -7,6 +7,7 @@ of a batch together draw what one process would.
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,15 +28,27 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *purpose))
 
 
-def seed_layers(seed: int, device: torch.device) -> None:
-    """Seed the generator that layers such as dropout draw from on this device.
+def seed_code(seed: int) -> None:
+    """Seed every generator that a network may draw from: torch's, and Python's and NumPy's, which users' code uses."""
+    torch.manual_seed(seed)
+    _seed_others(seed)
 
-    `torch.manual_seed` also looks for every other kind of device, which takes a millisecond.
+
+def seed_layers(seed: int, device: torch.device) -> None:
+    """As `seed_code`, but of torch's generators only that of this device is certain to be seeded.
+
+    `torch.manual_seed` looks for every kind of device, which takes a millisecond.
     """
+    _seed_others(seed)
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def _seed_others(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # what code that calls np.random.rand draws from
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from featherweight.data.photos import Photos
 from featherweight.models import Classifier
 from featherweight.models.pretrained_weights import ExpectedInput
 from featherweight.runtime.device import Runtime
-from featherweight.runtime.rng import derive
+from featherweight.runtime.rng import derive, seed_code
 from featherweight.training.batches import Batches
 
 MAX_PHOTOS = 2000  # photographs sampled for the mean and standard deviation
@@ -77,7 +77,7 @@ def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], 
                 pixels = operation(pixels, batch.draws)
             yield pixels
 
-    torch.manual_seed(derive(batches.seed, "statistics"))
+    seed_code(derive(batches.seed, "statistics"))
     (piece,) = runtime.processes.pieces(batches.size, 1)
     with runtime.autocast(), runtime.processes.whole_batch(piece):
         torch.optim.swa_utils.update_bn(images(), model)
