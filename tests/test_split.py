@@ -246,6 +246,11 @@ def test_a_fold(tracks):
     assert [len(split[part]) for part in ("train", "holdout")] == [32, 8]
 
 
+def test_folds_that_related_images_leave_empty_are_refused(tracks, capsys):
+    assert run(tracks, write(tracks), "split.folds=30", "split.fold=29") == (2, {})
+    assert "split.folds: related images stay together, and 40 images fill 20 of 30 folds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -65,6 +65,11 @@ def divide_knowing(wanted: Split, competition: Competition, data: Data, known: I
             labels, groups = _labels(train), None if groups is None else [groups[index] for index in left]
             together = None if together is None else together[left]
         fold = folds(train.ids, labels, wanted.folds, seed, groups, together)
+        if (filled := len(np.unique(fold))) < wanted.folds:
+            raise UserError(
+                f"split.folds: related images stay together, and {len(fold):,} images fill {filled} of {wanted.folds} "
+                f"folds; take fewer, or split.grouped=false"
+            )
         return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), test
     parts = divide_ids(
         train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups, related=together
