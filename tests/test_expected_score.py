@@ -358,6 +358,8 @@ def test_the_epoch_that_flatters_is_the_one_whose_weights_ship(tmp_path):
     run = SimpleNamespace(recipe=recipe, is_ensemble=False, folder=tmp_path, history=history)
     score = METRICS["accuracy"](np.ones(50, int), np.ones(50, int), groups=None)
     assert selection.among_epochs(run, score) == (pytest.approx(0.12), 4)
+    recipe.early_stopping = load_recipe("tiny", ["early_stopping={metric: loss, margin: 0.7}"]).early_stopping
+    assert selection.among_epochs(run, score) == (0.0, 4)  # the first, since none is better by the margin
 
 
 def test_what_neighbouring_epochs_read_less_is_what_the_best_one_flatters_by():

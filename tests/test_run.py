@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featherweight.cli import main
-from featherweight.config import load_competition, load_recipe
+from featherweight.config import load_competition, load_recipe, store
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
@@ -226,6 +226,14 @@ def test_a_checkpoint_that_a_kill_left_beside_the_weights_is_deleted(runs):
     (runs / "one" / "checkpoint.pt").write_bytes(b"of the last epoch")
     pipeline.execute(Run.find("one"))
     assert not (runs / "one" / "checkpoint.pt").exists()
+
+
+def test_a_run_of_other_classes_is_no_rival(runs):
+    """The competition's file was changed since: the classes are in another order."""
+    competition = Run.find("two").competition
+    backwards = competition.model_copy(update={"classes": competition.classes[::-1]})
+    store(backwards, runs / "two" / "competition.yaml")
+    assert [run.name for run in selection.on_the_same_images(Run.find("one"))] == ["one", "large"]
 
 
 def test_scoring_a_run_deletes_no_file_of_another(runs):

@@ -24,7 +24,7 @@ from featherweight.runs import division, fitted, query, stored_probs
 from featherweight.runs.metadata import DELETE_TO_CONTINUE, Soup, read_record
 from featherweight.runs.run import Run
 from featherweight.schema import Choice
-from featherweight.training.early_stopping import values
+from featherweight.training.early_stopping import best_of, values
 
 MOST_RUNS = 30  # only the latest runs enter the estimate of selection bias
 RESAMPLES = 200
@@ -152,7 +152,7 @@ def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
     falls = holdout.of.sign < 0
     rows: list[dict[str, Any]] = [dict(row) for _, row in scored.iterrows()]
     chosen = list(values(rows, stopping.metric, falls))
-    best = int(np.argmin(chosen))
+    best = best_of(chosen, stopping.margin)
     scores = scored["holdout_score"].to_numpy()
     beside = [scores[place] for place in (best - 1, best + 1) if 0 <= place < len(scores)]
     return max(float(holdout.of.sign * (scores[best] - np.mean(beside))), 0.0), len(chosen)
@@ -166,14 +166,15 @@ def of_stratification(run: Run, labels: NDArray[Any]) -> float:
 
 
 def on_the_same_images(run: Run) -> list[Run]:
-    """Return the finished runs here that hold out the same images; damaged folders are skipped."""
+    """Return the finished runs here that hold out the same images of the same classes; damaged folders are skipped."""
     rows = query.table()
     same = rows[(rows["competition"] == run.competition_name) & (rows["holdout_images"] == len(run.split.holdout))]
     others = []
     for name in dict.fromkeys(same["run"]):
         try:
             other = Run.find(name)
-            if other.split.holdout == run.split.holdout and stored_probs.read(other, "holdout") is not None:
+            alike = other.competition.classes == run.competition.classes and other.split.holdout == run.split.holdout
+            if alike and stored_probs.read(other, "holdout") is not None:
                 others.append(other)
         except UserError:  # a folder that is gone or damaged
             continue

@@ -50,10 +50,18 @@ def values(history: History, metric: Watched, score_falls: bool = False) -> Iter
             yield value if falls else -value
 
 
+def best_of(values: Sequence[float], margin: float = 0.0) -> int:
+    """Return the place of the evaluation whose weights are kept: the last that is lower than the one kept before by
+    more than `margin`; 0 without any.
+    """
+    best, kept = math.inf, 0
+    for place, value in enumerate(values):
+        if value < best - margin:
+            best, kept = value, place
+    return kept
+
+
 def since_best(history: History, metric: Watched, margin: float = 0.0, score_falls: bool = False) -> int:
     """Return the number of evaluations since the best one; 0 if the last is the best by more than `margin`."""
-    best, since = math.inf, 0
-    for value in values(history, metric, score_falls):
-        better = value < best - margin
-        best, since = (value, 0) if better else (best, since + 1)
-    return since
+    seen = list(values(history, metric, score_falls))
+    return max(len(seen) - 1 - best_of(seen, margin), 0)
