@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from featherweight import config, submission, yaml
+from featherweight.cli.runs.predict import WRITERS
 from featherweight.config import Competition, load_competition
 from featherweight.data.csv_file import number_of
 from featherweight.data.pack import Data, Pack
@@ -489,3 +490,19 @@ def test_a_class_that_holds_the_separator_is_refused(home):
     path.write_text(yaml.dump({**BASE, "classes": ["a|b", "c"], "metric": "accuracy", "submission": text}))
     with pytest.raises(UserError, match=r"separates classes by '\|', but 'a\|b' contains one; set submission.spelling"):
         config.load_competition(str(path))
+
+
+@pytest.mark.parametrize(
+    ("classes", "own", "between"),
+    [(["a", "b"], " ", " "), (["a", "b"], ",", ","), (["red fox", "a"], " ", ";"), (["red fox;", "a"], ";", "|")],
+)
+def test_a_list_of_predicted_sets_keeps_classes_of_several_words_apart(tmp_path, classes, own, between):
+    columns = {"takes": "probabilities", "separator": own}
+    content = {**BASE, "classes": classes, "target": "several", "metric": "auc", "submission": columns}
+    (tmp_path / "c.yaml").write_text(yaml.dump(content))
+    competition = config.load_competition(str(tmp_path / "c.yaml"))
+    assert submission.separator(competition) == between
+    with WRITERS[".csv"](tmp_path / "out.csv", 1, between) as told:
+        told("x.png", [(classes[0], 0.9)], tuple(classes))
+    (row,) = csv.DictReader((tmp_path / "out.csv").open())
+    assert row["decided"].split(between) == classes

@@ -25,6 +25,7 @@ from featherweight.models import Classifier
 from featherweight.models.weights_file import to_safetensors
 from featherweight.runs import fitted
 from featherweight.runtime.torch_internals import build_on_meta
+from featherweight.submission import separator
 
 Facts = Mapping[str, Any]
 KEY = "featherweight"  # under which the facts stand in every format
@@ -156,6 +157,7 @@ def script_text(subject: ExportSource, facts: Facts, weights_file: str) -> str:
     constants = {
         **facts,
         "target": subject.run.competition.target,
+        "separator": separator(subject.run.competition),
         "weights_file": weights_file,
         "members": [
             {

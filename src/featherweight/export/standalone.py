@@ -218,9 +218,10 @@ def main(paths: Sequence[str]) -> int:
     rows, left_out = csv.writer(sys.stdout, lineterminator="\n"), dict[str, str]()
     for first in range(0, len(paths), 64):
         for answer in predict(paths[first : first + 64], left_out=left_out):
-            several = "classes" in answer
-            fields = [" ".join(answer["classes"])] if several else [answer["class"], f"{answer['probability']:.4f}"]
-            rows.writerow([answer["path"], *fields])
+            if "classes" in answer:
+                rows.writerow([answer["path"], FACTS["separator"].join(answer["classes"])])
+            else:
+                rows.writerow([answer["path"], answer["class"], f"{answer['probability']:.4f}"])
     for path, why in left_out.items():
         print(f"left out: {path}: {why}", file=sys.stderr)
     return 1 if left_out else 0

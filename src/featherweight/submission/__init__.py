@@ -1,7 +1,7 @@
 """The CSV that is uploaded: one layout, one writer, one checker, one scorer."""
 
 from featherweight.submission.checker import check
-from featherweight.submission.csv_format import Form, form, holdout_form, match, spelled_classes
+from featherweight.submission.csv_format import Form, form, holdout_form, match, separator, spelled_classes
 from featherweight.submission.scorer import score, score_parts, solution
 from featherweight.submission.writer import write
 
@@ -13,6 +13,7 @@ __all__ = [
     "match",
     "score",
     "score_parts",
+    "separator",
     "solution",
     "spelled_classes",
     "write",

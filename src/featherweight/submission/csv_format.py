@@ -109,6 +109,14 @@ def spelled_classes(competition: Competition) -> list[str]:
     return [wanted.spelling.get(name, name) for name in classes]
 
 
+def separator(competition: Competition) -> str:
+    """Return the text between the classes of a set in a list of predictions: the submission's or, if a class contains
+    that, another.
+    """
+    own, words = competition.submission.separator, "\n".join(competition.classes)
+    return next((mark for mark in (own, ";", "|") if (mark.strip() or " ") not in words), own)
+
+
 def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]:
     """Return the image of each listed id: equal text, equal except for folders or ending, or as label tables name
     files.

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs import pictures
     from featherweight.runs.predictor import Predictor
     from featherweight.runs.run import Run
+    from featherweight.submission import separator
 
     finished = Run.find(arguments.run)
     views = None if arguments.views is None else views_setting(arguments.views)
@@ -66,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     read = 0
     writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
     decides = finished.competition.target != "one"
-    with writer(arguments.out, count, decides) as write, Progress("predict", len(given), "images") as bar:
+    between = separator(finished.competition) if decides else None
+    with writer(arguments.out, count, between) as write, Progress("predict", len(given), "images") as bar:
         for predicted in predictor.stream(given.pictures, given.names):
             decided = predicted.labels if decides else itertools.repeat(None, len(predicted.ids))
             for name, best, answer in zip(predicted.ids, predicted.top(count), decided, strict=True):
@@ -86,16 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _screen(path: Path | None, count: int, decides: bool) -> Iterator[Write]:
+def _screen(path: Path | None, count: int, between: str | None) -> Iterator[Write]:
     def write(name: str, best: Best, decided: Decided) -> None:
-        answer = f"{_joined(decided) or 'none'}:  " if decides else ""
+        answer = "" if between is None else f"{_joined(decided, between) or 'none'}:  "
         print(printable(f"{name}  {answer}" + "  ".join(f"{label} {probability:.2%}" for label, probability in best)))
 
     yield write
 
 
 @contextmanager
-def _csv(path: Path, count: int, decides: bool) -> Iterator[Write]:
+def _csv(path: Path, count: int, between: str | None) -> Iterator[Write]:
     from featherweight import atomic
 
     with atomic.text_stream(path) as stream:
@@ -105,17 +107,17 @@ def _csv(path: Path, count: int, decides: bool) -> Iterator[Write]:
             for rank in range(1, count + 1)
             for head in ("class", "probability")
         ]
-        writer.writerow(["path", *(["decided"] if decides else []), *heads])
+        writer.writerow(["path", *([] if between is None else ["decided"]), *heads])
 
         def write(name: str, best: Best, decided: Decided) -> None:
-            answer = [_joined(decided)] if decides else []
+            answer = [] if between is None else [_joined(decided, between)]
             writer.writerow([name, *answer, *itertools.chain.from_iterable((label, f"{p:.8g}") for label, p in best)])
 
         yield write
 
 
 @contextmanager
-def _json(path: Path, count: int, decides: bool) -> Iterator[Write]:
+def _json(path: Path, count: int, between: str | None) -> Iterator[Write]:
     from featherweight import atomic
 
     with atomic.text_stream(path) as stream:
@@ -123,7 +125,7 @@ def _json(path: Path, count: int, decides: bool) -> Iterator[Write]:
 
         def write(name: str, best: Best, decided: Decided) -> None:
             nonlocal comma
-            answer = {"decided": decided} if decides else {}
+            answer = {} if between is None else {"decided": decided}
             classes = [{"class": label, "probability": float(f"{p:.8g}")} for label, p in best]
             stream.write(f"{comma}\n{json.dumps({'path': name, **answer, 'classes': classes}, ensure_ascii=False)}")
             comma = ","
@@ -132,9 +134,9 @@ def _json(path: Path, count: int, decides: bool) -> Iterator[Write]:
         stream.write("\n]\n" if comma == "," else "[]\n")
 
 
-def _joined(decided: Decided) -> str:
-    """Return the decision as a submission has it: the classes of a set separated by spaces."""
-    return decided if isinstance(decided, str) else " ".join(decided or ())
+def _joined(decided: Decided, between: str) -> str:
+    """Return a decision as one field: the classes of a set with `between` between them."""
+    return decided if isinstance(decided, str) else between.join(decided or ())
 
 
 WRITERS: dict[str, Any] = {".csv": _csv, ".json": _json}
