@@ -96,6 +96,11 @@ class Scripted(Wrapped):
     def __init__(self, num_classes):
         super().__init__(num_classes, 1)
         self.net.head = torch.jit.script(self.net.head)
+class InComplex(Wrapped):
+    def __init__(self, num_classes):
+        super().__init__(num_classes, 1)
+        self.wave = nn.Parameter(torch.ones(8, 5, dtype=torch.complex64))
+    def forward(self, x): return self.net(torch.fft.irfft2(torch.fft.rfft2(x) * self.wave, s=x.shape[-2:]))
 class Frozen(Wrapped):
     def __init__(self, num_classes):
         super().__init__(num_classes, 1)
@@ -172,12 +177,16 @@ def test_what_cannot_be_is_one_message_with_the_call(net, name, words):
         build(FAMILIES.validate(f"my_net.py:{name}"), Shape(10, 1, 8))
 
 
-@pytest.mark.parametrize(("name", "words"), [("Frozen", "are frozen"), ("InAList", "into an nn.ModuleList")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("Frozen", "are frozen"), ("InAList", "into an nn.ModuleList"), ("InComplex", "has the complex parameter wave")],
+)
 def test_what_cannot_be_trained_is_refused_and_yet_weighed(net, capsys, name, words):
     assert main.main(["check", f"my_net.py:{name}"]) == 2
     assert words in capsys.readouterr().err
     assert main.main(["weigh", f"my_net.py:{name}", "--competition", "digits", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["parameters"] == 80 + 90 + (12 if name == "InAList" else 0)
+    more = {"InAList": 12, "InComplex": 2 * 40}.get(name, 0)
+    assert json.loads(capsys.readouterr().out)[0]["parameters"] == 80 + 90 + more
 
 
 def test_a_file_that_is_a_script_weighs_without_disturbing(net, home, capsys):

@@ -119,7 +119,7 @@ def _leaves(tensor: Tensor) -> set[int]:
 
 
 def refuse_untrainable(model: nn.Module, name: str) -> None:
-    """Raise UserError for a network with nothing to train, or with parameters that are not saved with its weights."""
+    """Raise UserError for a network with nothing to train, with complex parameters, or with some that are not saved."""
     own = {id(one) for one in model.parameters()}
     for one in counted(model):
         if isinstance(one, nn.Parameter) and id(one) not in own:
@@ -127,6 +127,9 @@ def refuse_untrainable(model: nn.Module, name: str) -> None:
                 f"model: {name} has a parameter {list(one.shape)} that torch does not see, neither trains nor saves: "
                 f"put layers of a list or dict into an nn.ModuleList or nn.ModuleDict"
             )
+    if strange := [key.removeprefix("net.") for key, one in model.named_parameters() if one.is_complex()]:
+        how = "keep torch.view_as_real of it, and torch.view_as_complex in forward"
+        raise UserError(f"model: {name} has the complex parameter {strange[0]}, which no optimizer here trains: {how}")
     if not any(one.requires_grad for one in model.parameters()):
         why = "all its parameters are frozen" if own else "it has no parameters; tensors that learn are nn.Parameters"
         raise UserError(f"model: {name} has nothing to train: {why}")
