@@ -122,6 +122,22 @@ def test_frames_of_one_picture_tell_as_much_as_the_picture():
     assert (widths[0].high - widths[0].low) > 3 * (widths[1].high - widths[1].low)
 
 
+@pytest.mark.parametrize(("groups", "significant"), [(1, False), (2, False), (5, False), (8, True), (None, True)])
+def test_few_groups_tell_no_better_run_however_many_images_they_have(groups, significant):
+    labels = np.arange(240) % 4
+    related = None if groups is None else np.arange(240) % groups
+    noise = np.random.default_rng(0).random((240, 1)).astype(np.float32)
+    sure, unsure = (np.eye(4, dtype=np.float32)[labels] * part * (0.5 + noise / 4) + 0.1 for part in (1.0, 0.8))
+    one, other = (
+        HoldoutPredictions(str(number), each, labels, groups=related) for number, each in enumerate((sure, unsure))
+    )
+    found = paired(one, other, metric_of("log_loss"))
+    assert found.significant == significant
+    assert found.low < found.gain < found.high
+    if groups is not None:
+        assert found.p >= 0.5 ** (groups - 1)
+
+
 def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
     """Pairs of equally good runs."""
     told = sum(

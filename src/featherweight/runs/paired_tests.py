@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.bootstrap import Groups, numbered
+from featherweight.evaluation.bootstrap import Groups, independent, numbered
 from featherweight.evaluation.metrics import Metric, metric_by_name, metric_of, plain, resampled, spoken, value
 from featherweight.schema import Choice
 
@@ -137,20 +137,25 @@ def against_each(
 ) -> list[Paired]:
     """Compare a run with each of several others image by image, as some of `among` comparisons; the bootstrap draws the
     same images for all.
+
+    Resamples of few groups of related images vary too little, and those of one not at all: no p-value is below that of
+    a sign test in which all groups agree.
     """
     sign, labels, groups = metric_of(metric).sign, one.labels, one.groups
     inputs = [each.metric_input(metric) for each in (one, *others)]
     replicates = max(REPLICATES, 100 * among)  # so that the smallest possible p is below half the corrected level
     worth = sign * resampled(metric, inputs, labels, replicates, groups=groups)
     values = [sign * value(metric, each, labels) for each in inputs]
+    observed = independent(len(labels), groups)
 
     def against(place: int, other: HoldoutPredictions) -> Paired:
         drawn = worth[0] - worth[place]
         low, high = np.quantile(drawn, [0.025, 0.975])
         p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
+        p = max(p, 2.0 ** (1 - observed))
         alone = mcnemar(one.hits(metric), other.hits(metric), groups=groups)
         gain = values[0] - values[place]
-        ends = float(low), float(high)
+        ends = (float(low), float(high)) if observed > 1 else (-np.inf, np.inf)
         return Paired(one.name, other.name, metric.name, gain, *ends, float(p), alone, among, one.several)
 
     return [against(place, other) for place, other in enumerate(others, start=1)]
