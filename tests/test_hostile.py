@@ -346,7 +346,7 @@ SUBMITTED = [
     ("runs/first/run.json", b"{}", 2, "run.json: the file is damaged"),
     ("runs/first/recipe.yaml", b"model: {", 2, "recipe.yaml"),
     ("runs/first/weights.safetensors", b"weights", 2, "weights.safetensors: these weights do not fit the recipe"),
-    ("submissions/first.csv", b"", 2, "first.csv is not what first wrote"),
+    ("submissions/first.csv", b"", 2, "first.csv --competition"),
     ("submissions/first.csv", b"Id,Category\n1,\xff\n", 2, "first.csv is not what first wrote"),
     ("submissions/ledger.csv", b"", 2, "ledger.csv: row 1: this is not a ledger"),
     ("submissions/ledger.csv", b"date,run\n\"", 2, "ledger.csv: row 2: expected 2 fields, got 1"),

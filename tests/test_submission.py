@@ -115,6 +115,11 @@ def test_a_probability_metric_needs_probabilities(home):
     [
         ("", "s.csv: the file is empty"),
         ("Id,Label\n", "s.csv: row 1: the header is 'Id,Label', expected 'Id,Fruit'"),
+        (
+            "Id;Fruit\n",
+            "s.csv: row 1: the header is 'Id;Fruit', expected 'Id,Fruit': the columns are separated by ';', "
+            "expected ','; save it with that separator (Excel takes its own from the language of the system)",
+        ),
         ("Id,Fruit\na,apple,1\n", "s.csv: row 2: expected 2 fields, got 3"),
         ("Id,Fruit\na,apple\na,Pear\n", "s.csv: row 3: the id 'a' is in row 2 already"),
         ("Id,Fruit\nq,apple\n", "s.csv: row 2: the id 'q' is not one of the images to predict"),
@@ -315,7 +320,7 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*s\.csv: No such file"):
         check(tmp_path / "s.csv", FORM)
     (tmp_path / "s.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8 text"):
+    with pytest.raises(UserError, match=r"not UTF-8 text .*; save it as UTF-8"):
         check(tmp_path / "s.csv", FORM)
 
 

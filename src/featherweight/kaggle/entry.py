@@ -93,7 +93,11 @@ def find(what: str, competition: str | None) -> Entry:
         if not mine and not ledger.has(origin.name, origin.metadata.started):
             raise UserError(f"{what} is not in the ledger (a copied folder?): ./run.sh resume {what} adds it")
         if not mine:
-            raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
+            as_it_is = shlex.join(["./run.sh", "submit", str(csv), "--competition", name])
+            raise UserError(
+                f"{csv} is not what {what} wrote: it was changed later, for example by hand. To submit it as it is: "
+                f"{as_it_is}\nTo have the run's own again: delete the file, then ./run.sh resume {what}"
+            )
         run = mine[-1]
     if origin is not None:
         origin.weigh()

@@ -16,6 +16,8 @@ from featherweight.errors import UserError, nearest
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.submission.csv_format import Form
 
+SEPARATOR = "save it with that separator (Excel takes its own from the language of the system)"
+
 
 def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
     """Return what a submission says about the form's ids, in their order.
@@ -26,7 +28,9 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
     header, rows, numbers = _read(path, form.delimiter)
     if tuple(header) != form.columns:
         given, wanted = form.delimiter.join(header), form.delimiter.join(form.columns)
-        raise UserError(f"{path}: row 1: the header is '{given}', expected '{wanted}'")
+        other = next((mark for mark in ";,\t" if tuple(given.split(mark)) == form.columns), "")
+        remedy = f": the columns are separated by {other!r}, expected {form.delimiter!r}; {SEPARATOR}" if other else ""
+        raise UserError(f"{path}: row 1: the header is '{given}', expected '{wanted}'{remedy}")
     known = {id: place for place, id in enumerate(form.ids)}
     read = _Reader(form)
     rows_of: dict[str, int] = {}
@@ -143,7 +147,7 @@ def _read(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8 (Excel: CSV UTF-8)") from None
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
