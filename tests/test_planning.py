@@ -392,7 +392,7 @@ def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
 
 
 def test_too_little_time_is_refused_in_words():
-    with pytest.raises(UserError, match=r"nothing can be trained in 15 seconds; give it more time\n.*an epoch takes"):
+    with pytest.raises(UserError, match=r"nothing can be trained in that: give it twice the time\n.*an epoch takes"):
         plan(15, step=10.0)
 
 

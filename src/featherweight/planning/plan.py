@@ -174,7 +174,8 @@ def make(
             reasons.append(f"{candidate.title}: {option}")
     if not options:
         few = reasons[:4]
-        raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
+        few_seconds = f"planning left {duration(seconds)}, and nothing can be trained in that: give it twice the time"
+        raise UserError("\n  ".join([few_seconds, *few]))
 
     def worth(option: Option) -> float:
         unknown = findings.scratch_unknown and not option.candidate.starts_published
