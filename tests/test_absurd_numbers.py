@@ -13,7 +13,7 @@ import typing
 import pytest
 
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
-from featherweight.config.reference import section_of, table_of
+from featherweight.config.key_names import section_of, table_of
 from featherweight.errors import UserError
 from featherweight.schema import Choice
 

@@ -115,5 +115,5 @@ def test_the_installed_command_works_in_any_folder(installed, tmp_path):
     assert (tmp_path / "runs" / "tiny-digits-s0" / "report" / "report.html").is_file()
     done = run("tinny")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: there is no recipe called 'tinny'; did you mean 'tiny'?")
+    assert done.stderr.startswith("error: there is no recipe or command called 'tinny'; did you mean 'tiny'?")
     assert "./run.sh" not in run("--help").stdout

@@ -38,8 +38,10 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["wnr16_4"], "error: there is no recipe called 'wnr16_4'; did you mean 'wrn16_4'?"),
-        (["chek"], "error: there is no recipe called 'chek'; did you mean 'check'?"),
+        (["wnr16_4"], "error: there is no recipe or command called 'wnr16_4'; did you mean 'wrn16_4'?"),
+        (["chek"], "error: there is no recipe or command called 'chek'; did you mean 'check'?"),
+        (["delete", "RUN"], "error: there is no command 'delete'; to delete a run, delete its folder in runs/"),
+        (["ls"], "error: there is no command 'ls'; ./run.sh runs lists your runs"),
         (["--fast"], "error: unknown option --fast; ./run.sh --help lists the commands"),
         (["tiny", "--competition", "digit"], "error: there is no competition called 'digit'; did you mean 'digits'?"),
         (["check", "wrn164"], "error: there is no recipe called 'wrn164'; did you mean 'wrn16_4'?"),
@@ -55,7 +57,15 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
         ),
         (["resume", "nothing"], "error: there is no run called 'nothing'"),
         (["score", "no.csv"], "error: cannot read no.csv: No such file or directory"),
-        (["tiny", "--name", "a/b"], "error: --name a/b: expected a plain name without a folder"),
+        (["tiny", "--name", "a/b"], "error: --name a/b: expected a plain name without folder"),
+        (["tiny", "--name", "a b"], "error: --name a b: expected a plain name without folder or spaces"),
+        (["tiny", "--set", "epochs=2"], "error: --set epochs=2: epochs: unknown key 'epochs'; did you mean train.ep"),
+        (
+            ["tiny", "--set", "optimizer.learning_rate=1"],
+            "error: --set optimizer.learning_rate=1: optimizer.learning_rate: unknown key 'learning_rate'; did you "
+            "mean optimizer.lr?",
+        ),
+        (["check", "tiny", "--set", "model=net.py"], "error: --set model=net.py: model: net.py does not say which"),
         (
             ["tiny", "--views", "flop"],
             "error: --set predict.views=[flop]: predict.views.0: there is no 'flop'; did you mean 'flip'?",
@@ -251,6 +261,8 @@ def test_the_word_train_may_be_left_out(home, capsys):
         ("tiny --gpu", "did you mean --device cuda?"),
         ("runs --epochs 5", "./run.sh runs --help shows all"),
         ("auto --epochs 5", "--plan writes a recipe, whose keys you can change; ./run.sh auto --help shows all"),
+        ("resume a --set seed=1", "a run continues with its own recipe; for other values train anew: ./run.sh RECIPE"),
+        ("resume a --epochs 5", "a run continues with its own recipe;"),
         ("tiny --zzz", "./run.sh RECIPE --help shows all"),
     ],
 )
@@ -267,8 +279,15 @@ def test_an_unknown_option_is_answered_with_the_right_one(home, capsys, words, h
     ("words", "message"),
     [
         ("check", "error: the following arguments are required: RECIPE; ./run.sh check --help shows what it takes"),
-        ("tiny --seed x", "error: --seed: invalid int value: 'x'; ./run.sh RECIPE --help"),
+        ("tiny --seed x", "error: --seed: expected a whole number, such as 20, got 'x'; ./run.sh RECIPE --help"),
+        ("auto --minutes 5m", "error: --minutes: expected a number, such as 20 or 0.5, got '5m'; ./run.sh auto --help"),
         ("tiny more", "error: unexpected 'more'; ./run.sh RECIPE --help shows what it takes"),
+        ("tiny --set train.epochs 2", "error: unexpected '2'; did you mean --set train.epochs=2? ./run.sh RECIPE"),
+        ("tiny --set train.epochs = 2", "error: unexpected '='; did you mean --set train.epochs=2? ./run.sh RECIPE"),
+        (
+            "tiny --set train.epochs=2 seed=1",
+            "error: unexpected 'seed=1'; did you mean --set seed=1? Each setting needs its own --set; ./run.sh RECIPE",
+        ),
         ("auto cifar10", "error: unexpected 'cifar10'; did you mean --competition cifar10? ./run.sh auto --help shows"),
         ("completion fish", "error: shell: invalid choice: 'fish'"),
     ],
@@ -278,6 +297,21 @@ def test_argparse_speaks_as_every_other_error(home, capsys, words, message):
     captured = capsys.readouterr()
     assert captured.err.startswith(message)
     assert not captured.out
+
+
+def test_a_path_with_spaces_that_was_typed_without_quotes_is_shown_with_them(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["init", "my", "images", "--pretrained"]) == 2
+    assert "a path with spaces needs quotes: 'my images'; " in capsys.readouterr().err
+
+
+def test_printed_commands_can_be_typed_whatever_the_names_of_files(home, monkeypatch, capsys):
+    (home / "my recipe.yaml").write_text("extends: tiny\n")
+    monkeypatch.chdir(home)
+    assert main.main(["draw", "my recipe.yaml"]) == 0
+    assert "next: ./run.sh check 'my recipe.yaml' --competition digits\n" in capsys.readouterr().out
+    assert paths.plain("my recipe (1)-digits-s0") == "my_recipe__1_-digits-s0"
 
 
 @pytest.mark.usefixtures("few_digits")
@@ -354,3 +388,11 @@ def test_a_dash_is_no_file_to_write(home, monkeypatch, capsys, command):
     assert main.main([*command.split(), "-"]) == 2
     assert capsys.readouterr().err == "error: cannot write -: this output goes into a file only, so name one\n"
     assert not list(home.iterdir())
+
+
+def test_a_run_named_after_the_pictures_is_answered_with_the_right_order(home, capsys):
+    (home / "runs" / "a").mkdir(parents=True)
+    (home / "runs" / "a" / "run.json").write_text("{}")
+    (home / "my pictures").mkdir()
+    assert main.main(["predict", str(home / "my pictures"), "a"]) == 2
+    assert f"the run comes first: ./run.sh predict a '{home / 'my pictures'}'" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from featherweight import budget, yaml
 from featherweight.config import Recipe, load_competition, load_recipe
-from featherweight.config.reference import section_of, table_of
+from featherweight.config.key_names import section_of, table_of
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError

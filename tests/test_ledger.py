@@ -173,9 +173,9 @@ def test_settings_name_everything_that_can_differ():
 
 
 def test_a_run_with_a_damaged_file_is_listed_as_such(home):
-    folder = home / "runs" / "broken"
+    folder = home / "runs" / "broken copy"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("{")
     (found,) = unfinished.unfinished()
-    assert str(found) == "broken: damaged; see what is wrong with: ./run.sh resume broken"
+    assert str(found) == "broken copy: damaged; see what is wrong with: ./run.sh resume 'broken copy'"
     assert list(unfinished.unfinished("digits")) == []

@@ -16,6 +16,7 @@ from pathlib import Path
 from featherweight.errors import UserError, nearest
 
 LONGEST_NAME = 150  # bytes; a file system allows 255, and run names are extended
+PLAIN = r"[\w.,+=@-]"  # a character of a name, which no shell needs quotes for
 MANY = 20  # names that an error still lists
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSTALLED = not (CHECKOUT / "run.sh").is_file()  # by pip, rather than used from a checkout
@@ -81,14 +82,19 @@ def refuse_name(name: str, option: str) -> None:
     """Raise UserError for a name that is not valid for a file, or that a command line, terminal or shell would misread.
 
     A run's name is used for a folder, a CSV and files with longer names beside it, so it is checked for all of these
-    before anything is done.
+    before anything is done. Messages print commands with it, which a shell must read as they are.
     """
-    if not name or name.startswith((".", "-")) or not re.fullmatch(r"[\w.,+=@ ()-]+", name) or name != name.strip():
-        raise UserError(f"{option} {name}: expected a plain name without a folder, of letters, digits and .,+=@()_-")
+    if not re.fullmatch(rf"(?![.-]){PLAIN}+", name):
+        raise UserError(f"{option} {name}: expected a plain name without folder or spaces, of letters, digits, .,+=@_-")
     if len(name.encode()) > LONGEST_NAME:
         many = len(name.encode())
         unit = "letters" if many == len(name) else "bytes"  # of UTF-8, where a letter may take four
         raise UserError(f"{option} {name[:40]}...: expected {LONGEST_NAME} {unit} or fewer, got {many}")
+
+
+def plain(name: str) -> str:
+    """Return the name with `_` in place of all that `refuse_name` refuses, such as the spaces in a file's name."""
+    return re.sub(rf"(?!{PLAIN}).|^[.-]", "_", name, flags=re.DOTALL)
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -142,11 +148,11 @@ def config_names(kind: str) -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
-def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
+def find_config(kind: str, name: str, also: Iterable[str] = (), command: bool = False) -> Path:
     """Return the file of a recipe or competition, given its path, or its short name in any subfolder.
 
     Raises UserError with the nearest name, and for two files of one name; `also` are words that are valid in the same
-    place.
+    place. `command` says that a command may have been meant.
     """
     if name.endswith((".yaml", ".yml")):
         if Path(name).is_file():
@@ -171,6 +177,8 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
         hint = "; a network of yours is FILE.py:NAME or PACKAGE.MODULE:NAME;"
     many = kind == "recipes" and len(known) > MANY
     listed = "./run.sh models lists them" if many else f"the {kind} are {', '.join(known)}"
+    if command:
+        what, listed = f"{what} or command", "./run.sh lists the commands, ./run.sh models the recipes"
     raise UserError(f"there is no {what} called '{name}'{hint} {listed}")
 
 

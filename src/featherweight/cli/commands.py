@@ -8,6 +8,7 @@ that help and mistyped names do not wait for torch.
 from __future__ import annotations
 
 import importlib
+import shlex
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -111,9 +112,9 @@ Help for one command: ./run.sh check --help
 Exit codes: 0 success, 1 a bug, 2 something for you to fix, 3 over the limit, 4 Kaggle or the network (try later)"""
 
 
-def typed(name: str) -> str:
-    """Return the command as users type it, without arguments."""
-    return "./run.sh RECIPE" if name == TRAIN else f"./run.sh {name}"
+def typed(name: str, *words: str) -> str:
+    """Return the command with these arguments as users type it: words with spaces are quoted."""
+    return shlex.join(["./run.sh", "RECIPE" if name == TRAIN else name, *words])
 
 
 def help_text() -> str:

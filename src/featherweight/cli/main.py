@@ -33,6 +33,15 @@ CANNOT_WRITE = (
     errno.ENFILE,
     errno.EBUSY,
 )
+# What to do instead of commands that other programs have.
+DELETE = "to delete a run, delete its folder in runs/ (./run.sh runs lists the runs)"
+INSTEAD = {
+    **dict.fromkeys(("delete", "remove", "rm"), DELETE),
+    **dict.fromkeys(("list", "ls", "history", "status"), "./run.sh runs lists your runs, ./run.sh models the recipes"),
+    **dict.fromkeys(("fit", "run"), "to train, type a recipe's name: ./run.sh RECIPE (./run.sh models lists them)"),
+    **dict.fromkeys(("eval", "evaluate", "validate"), "./run.sh runs lists the scores, ./run.sh report RUN shows more"),
+    "version": "./run.sh --version",
+}
 LONGEST, WIDEST = 5, 1000  # maximum lines of an error, and characters of a line
 LACKS_MEMORY = (
     "out of memory ({first}). Earlier results are unchanged. Use a smaller train.batch_size, predict.batch_size, "
@@ -103,7 +112,9 @@ def _run(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         if words[0].startswith("-"):
             raise UserError(f"unknown option {words[0]}; ./run.sh --help lists the commands")
-        paths.find_config("recipes", words[0], also=COMMANDS)
+        if words[0] in INSTEAD and words[0] not in paths.config_names("recipes"):
+            raise UserError(f"there is no command '{words[0]}'; {INSTEAD[words[0]]}")
+        paths.find_config("recipes", words[0], also=COMMANDS, command=True)
         words = [TRAIN, *words]
     arguments = parse(words)
     return int(COMMANDS[words[0]].load().run(arguments))

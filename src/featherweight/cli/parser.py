@@ -10,14 +10,19 @@ from featherweight.cli.commands import COMMANDS, TRAIN, typed
 from featherweight.cli.unknown_option import refuse
 from featherweight.errors import UserError
 
+NUMBERS = {"int": "a whole number, such as 20", "float": "a number, such as 20 or 0.5"}
+
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises UserError."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError with argparse's message."""
+        """Raise UserError with argparse's message, without the names of Python's types."""
         name = self.prog.removeprefix("./run.sh").strip() or TRAIN
-        raise UserError(f"{message.removeprefix('argument ')}; {typed(name)} --help shows what it takes")
+        message = message.removeprefix("argument ")
+        for kind, expected in NUMBERS.items():
+            message = message.replace(f"invalid {kind} value: ", f"expected {expected}, got ")
+        raise UserError(f"{message}; {typed(name)} --help shows what it takes")
 
 
 def build(names: Iterable[str] = COMMANDS) -> Parser:

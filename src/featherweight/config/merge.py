@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from featherweight import yaml
+from featherweight.config.key_names import instead
 from featherweight.errors import UserError
 from featherweight.paths import find_config
 from featherweight.schema import OneOf, Section, as_written
@@ -222,6 +223,9 @@ def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
         if fault["type"] == "unknown_key":
             where.append(context["key"])
         message = fault["msg"][0].lower() + fault["msg"][1:].removesuffix(".")
+        if fault["type"] == "unknown_key" and "did you mean" not in message:
+            other = instead(merged.kind, context["key"], ".".join(map(str, where)))
+            message = message.partition(";")[0] + other if other else message
         message = message.removeprefix("value error, ").replace("input should be", "must be")
         value = fault["input"]
         if fault["type"] == "missing":

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from featherweight.config import Competition, Recipe
+from featherweight.config.key_names import section_of, table_of
 from featherweight.schema import Choice, OneOf, Section
 
 BOUNDLESS = 1_000_000  # larger bounds only exclude what no machine can do, and are not shown
@@ -42,16 +43,6 @@ def page() -> str:
                     parts += _choices(f"{key}.{name}", table_of(deeper))
             parts += _choices(key, table)
     return "\n".join(parts)
-
-
-def keys(kind: type[Section]) -> Iterator[str]:
-    """Yield every key as `--set` takes it, with those of all choices: `seed`, `optimizer.lr`, `augment.0.padding`."""
-    for key, field in kind.model_fields.items():
-        inner, table = section_of(field), table_of(field)
-        yield key
-        within = [inner] if inner is not None else list(table.sections.values()) if table is not None else []
-        place = f"{key}.0" if typing.get_origin(field.annotation) is list else key
-        yield from (f"{place}.{deeper}" for section in within for deeper in keys(section))
 
 
 def paragraphs(target: Any) -> str:
@@ -121,21 +112,6 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, Section):
         return ""
     return f"`{json.dumps(value)}`" if value is not None else "null"
-
-
-def section_of(field: FieldInfo) -> type[Section] | None:
-    """Return the section class of a key, or None."""
-    kinds = [field.annotation, *typing.get_args(field.annotation)]
-    sections = (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Section) and kind is not Choice)
-    return next(sections, None)
-
-
-def table_of(field: FieldInfo) -> OneOf | None:
-    """Return the table of names that a key takes, alone or in a list; None if there is none."""
-    marks = [*field.metadata]
-    for inner in typing.get_args(field.annotation):
-        marks += typing.get_args(inner)[1:]
-    return next((mark for mark in marks if isinstance(mark, OneOf)), None)
 
 
 def _is_choice(section: type[Section]) -> bool:

@@ -38,7 +38,7 @@ def stored_sources(folder: Path) -> Iterator[None]:
 
 def load(name: str) -> tuple[Any, dict[str, str]]:
     """Return the class or function that a name refers to, and its sources, by their paths in a run's folder."""
-    where, _, inner = name.rpartition(":")
+    where, _, inner = (name if ":" in name else f"{name}:").rpartition(":")
     stored = _stored.get()
     if where and not inner:
         raise UserError(f"model: {name} does not say which network: {where}:NAME")

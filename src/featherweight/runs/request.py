@@ -84,7 +84,7 @@ class RunRequest:
         """
         recipe = self.recipe if members else cropped_as_published(self.recipe, self.competition)
         competition = self.competition.seen_by(recipe)
-        default = f"{self.recipe_name}-{self.competition_name}-s{recipe.seed}"
+        default = paths.plain(f"{self.recipe_name}-{self.competition_name}-s{recipe.seed}")
         paths.refuse_name(default if name is None else name, "--name")
         budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
         refuse_what_does_not_fit(recipe, competition)

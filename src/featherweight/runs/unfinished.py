@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,13 @@ class Unfinished:
     damaged: bool = False
 
     def __str__(self) -> str:
+        resume = f"./run.sh resume {shlex.quote(self.name)}"  # a folder that a file manager copied has spaces
         if self.damaged:
-            return f"{self.name}: damaged; see what is wrong with: ./run.sh resume {self.name}"
+            return f"{self.name}: damaged; see what is wrong with: {resume}"
         if self.finished:
-            return f"{self.name}: finished, and not in the ledger; add it with: ./run.sh resume {self.name}"
+            return f"{self.name}: finished, and not in the ledger; add it with: {resume}"
         after = f"{self.name}: {'running' if self.running else 'stopped'} after {count_of(self.epoch, 'epoch')}"
-        return after if self.running else f"{after}; continue with: ./run.sh resume {self.name}"
+        return after if self.running else f"{after}; continue with: {resume}"
 
 
 def unfinished(competition: str | None = None) -> Iterator[Unfinished]:

@@ -45,7 +45,8 @@ def search(
         raise UserError(f"--hours {hours:g}: expected more than 0 and less than {LONGEST:,}")
     search_space = load(space)
     rival = competition or search_space.file.competition
-    name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))
+    stems = dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])])
+    name = name or paths.plain("-".join(stems))
     paths.refuse_name(name, "--name")
     recipe = paths.own_config("recipes", name, "--name")
     outcome.refuse_if_not_ours(recipe, name)

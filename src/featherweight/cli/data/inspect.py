@@ -6,6 +6,7 @@ import argparse
 
 from featherweight import paths
 from featherweight.cli.arguments import COMPETITIONS, completed, output_file
+from featherweight.cli.commands import typed
 from featherweight.errors import count_of
 
 
@@ -29,11 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
         from featherweight.inspection import listing_csv
 
         print(f"wrote {arguments.list}: {count_of(listing_csv.write(arguments.competition, arguments.list), 'image')}")
-        print(f"next: ./run.sh inspect {arguments.competition}")
+        print(f"next: {typed('inspect', arguments.competition)}")
         return 0
 
     from featherweight.inspection import command
 
     print(f"wrote {command.inspect(arguments.competition)}")
-    print(f"next: ./run.sh auto --competition {arguments.competition} --minutes 20")
+    print(f"next: {typed('auto', '--competition', arguments.competition, '--minutes', '20')}")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from featherweight import paths
 from featherweight.cli.arguments import add_configuration, add_recipe, overrides, repeated
+from featherweight.cli.commands import typed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         changes = overrides(arguments)
         recipes = {name: config.load_recipe(name, changes) for name in paths.config_names("recipes")}
         tables.weigh_ins(budget.weigh_all(recipes, competition))
-        print(f"next: ./run.sh RECIPE --competition {arguments.competition}, with one within the limit")
+        print(f"next: ./run.sh RECIPE --competition {shlex.quote(arguments.competition)}, with one within the limit")
         return 0
     changes = [f"model={arguments.recipe}", *overrides(arguments)] if own else overrides(arguments)
     recipe = config.load_recipe("_base" if own else arguments.recipe, changes)
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if starts_pretrained(recipe.model):
         print(start_pretrained(build(recipe.model, shape), recipe.model, shape))
     what = ["RECIPE", "--set", f"model={arguments.recipe}"] if own else [arguments.recipe]
-    print(f"next: ./run.sh {shlex.join([*what, '--competition', arguments.competition, *repeated(arguments)])}")
+    print(f"next: {typed(*what, '--competition', arguments.competition, *repeated(arguments))}")
     return 0
 
 

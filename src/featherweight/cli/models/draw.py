@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featherweight import paths
 from featherweight.cli.arguments import add_configuration, add_recipe, overrides
+from featherweight.cli.commands import typed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"wrote {paths.shown(path)}")
     model_summary.graph(recipe, competition, path.with_suffix(".html"))
     print(f"wrote {paths.shown(path.with_suffix('.html'))}")
-    print(f"next: ./run.sh check {arguments.recipe} --competition {arguments.competition}")
+    print(f"next: {typed('check', arguments.recipe, '--competition', arguments.competition)}")
     return 0

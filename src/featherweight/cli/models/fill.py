@@ -6,6 +6,7 @@ import argparse
 
 from featherweight import paths
 from featherweight.cli.arguments import add_competition, add_max_macs, count, how_many
+from featherweight.cli.commands import typed
 from featherweight.errors import UserError, nearest
 
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.write:
         path = paths.own_config("recipes", arguments.write, "--write")
         solver.write(members[0], arguments.write, path)
-        print(f"wrote {path}\nnext: ./run.sh {arguments.write} --competition {arguments.competition}")
+        print(f"wrote {path}\nnext: {typed(arguments.write, '--competition', arguments.competition)}")
     else:
         print("next: paste a line into a recipe, or add --write NAME to store the first as a recipe")
     return 0

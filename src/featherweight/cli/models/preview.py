@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featherweight import paths
 from featherweight.cli.arguments import add_configuration, add_recipe, output_file, overrides
+from featherweight.cli.commands import typed
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
@@ -28,5 +29,5 @@ def run(arguments: argparse.Namespace, what: str) -> int:
     competition = config.load_competition(arguments.competition)
     print(getattr(preview, what)(recipe, competition, path))
     print(f"wrote {paths.shown(path)}")
-    print(f"next: ./run.sh {arguments.recipe} --competition {arguments.competition}")
+    print(f"next: {typed(arguments.recipe, '--competition', arguments.competition)}")
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from featherweight import paths
 from featherweight.cli.arguments import add_competition, count
+from featherweight.cli.commands import typed
 
 if TYPE_CHECKING:
     from featherweight.config import Competition, Recipe
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe, name, competition, trained = _subject(arguments)
     limit = competition.limit.parameters if arguments.limit is None else arguments.limit
-    stem = arguments.name or f"{arguments.what.rstrip('/').rpartition('/')[2].removesuffix('.yaml')}_{limit}"
+    last = arguments.what.rstrip("/").rpartition("/")[2].removesuffix(".yaml")
+    stem = arguments.name or paths.plain(f"{last}_{limit}")
     paths.refuse_name(stem, "--name")
     path = paths.own_config("recipes", stem, "--name")
     if path.exists():
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     below = (limit - cut.after) / limit
     print(f"{arguments.what}: {cut.before:,} parameters cut to {cut.after:,}, {below:.2%} below {limit:,}")
     print(f"wrote {paths.shown(path)}" + (" and its weights beside it" if trimmed.model.arguments["weights"] else ""))
-    print(f"next: ./run.sh {stem} --competition {name}")
+    print(f"next: {typed(stem, '--competition', name)}")
     return 0
 
 

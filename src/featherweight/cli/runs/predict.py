@@ -11,6 +11,7 @@ import argparse
 import csv
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from featherweight import paths
 from featherweight.cli.arguments import FILES, add_run, add_views, completed, output_file, views_setting
+from featherweight.cli.commands import typed
 from featherweight.errors import UserError, count_of, printable
 
 NAMED = 5  # unreadable pictures that are listed on the screen
@@ -58,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs.run import Run
     from featherweight.submission import separator
 
+    if Run.exists(arguments.what[0]) and not Run.exists(arguments.run) and os.path.exists(arguments.run):  # noqa: PTH110
+        raise UserError(f"the run comes first: {typed('predict', arguments.what[0], arguments.run)}")
     finished = Run.find(arguments.run)
     views = None if arguments.views is None else views_setting(arguments.views)
     predictor = Predictor(finished, views, arguments.device)

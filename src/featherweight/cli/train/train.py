@@ -88,7 +88,7 @@ def _series(arguments: argparse.Namespace) -> int:
         raise UserError("--seeds, --folds and --submit cannot be combined")
     if count is not None and not 2 <= count <= series.MOST:
         raise UserError(f"--folds {count}: expected 2 to {series.MOST:,}")
-    name = arguments.name or f"{Path(arguments.recipe).stem}-{Path(arguments.competition).stem}"
+    name = arguments.name or paths.plain(f"{Path(arguments.recipe).stem}-{Path(arguments.competition).stem}")
     changes = overrides(arguments)
     if seeds is not None:
         variants = {f"{name}-s{seed}": [f"seed={seed}"] for seed in series.seeds(seeds)}
