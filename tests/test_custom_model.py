@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build
 from featherweight.models.custom import store_sources
 from featherweight.models.custom_source import stored_sources
-from featherweight.models.custom_state import refuse_unsaved
+from featherweight.models.custom_state import refuse_unsaved, warn_of_probabilities
 from featherweight.models.pretrained_weights import expected_input
 from featherweight.models.shape import Shape
 
@@ -335,6 +335,14 @@ def test_what_its_weights_restore_is_trained_and_no_generator_is_moved(net):
     refuse_unsaved(net, Shape(10, 1, 8), "mine")
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+
+
+def test_a_network_that_ends_in_a_softmax_is_warned_of(capsys):
+    logits = [nn.Flatten(), nn.Linear(64, 10)]
+    warn_of_probabilities(lambda: nn.Sequential(*logits), Shape(10, 1, 8), "mine")
+    assert not capsys.readouterr().out
+    warn_of_probabilities(lambda: nn.Sequential(*logits, nn.Softmax(1)), Shape(10, 1, 8), "mine")
+    assert "warning: mine returns probabilities: take the softmax out" in capsys.readouterr().out
 
 
 def test_a_network_that_does_not_save_what_it_computes_with_starts_no_run(net, home, capsys):

@@ -1,6 +1,7 @@
-"""What a network of the user's computes with and does not save: random tensors in attributes, counters, caches.
+"""What is wrong with a network of the user's and only its answers show.
 
-Such a network answers otherwise once its weights are loaded again: to predict, to export, on another machine.
+It computes with what it does not save (random tensors in attributes, counters, caches), so it answers otherwise once
+its weights are loaded again: to predict, to export, on another machine. Or it returns probabilities instead of logits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.models.shape import Shape
 from featherweight.runtime.rng import seed_code
@@ -44,6 +46,15 @@ def refuse_unsaved(make: Callable[[], nn.Module], shape: Shape, name: str) -> No
             why = _in_words(apart)
     if why:
         raise UserError(f"model: {name} answers otherwise when its weights are loaded again: {why}")
+
+
+def warn_of_probabilities(make: Callable[[], nn.Module], shape: Shape, name: str) -> None:
+    """Print a warning if the outputs add up to 1, as after a softmax, which the loss would apply once more."""
+    images = torch.rand(2, shape.channels, shape.size, shape.size, generator=torch.Generator().manual_seed(0))
+    with _generators_kept(), torch.no_grad(), suppress(Exception):
+        output = make().eval()(images)
+        if bool((output >= 0).all()) and torch.allclose(output.sum(1), torch.ones(2), atol=1e-4):
+            say(f"warning: {name} returns probabilities: take the softmax out, since the loss expects logits")
 
 
 def _apart(used: nn.Module, fresh: nn.Module) -> list[str]:

@@ -29,7 +29,7 @@ from featherweight.errors import DivergedError, ProcessLostError, UserError, cou
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.custom import CustomModel
-from featherweight.models.custom_state import refuse_unsaved
+from featherweight.models.custom_state import refuse_unsaved, warn_of_probabilities
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division, fitted, ledger
 from featherweight.runs.division import RegroupedImages
@@ -217,7 +217,8 @@ def train_model(
     seed_code(derive(recipe.seed, "init"))
     model = build(recipe.model, competition.shape)
     if isinstance(recipe.model, CustomModel) and not run.has_begun:
-        refuse_unsaved(lambda: build(recipe.model, competition.shape).net, competition.shape, recipe.model.name)
+        for look in (refuse_unsaved, warn_of_probabilities):
+            look(lambda: build(recipe.model, competition.shape).net, competition.shape, recipe.model.name)
     if starts_pretrained(recipe.model) and not run.has_begun:
         say(f"  {device.processes.each(lambda: start_pretrained(model, recipe.model, competition.shape))}")
         device.processes.once(lambda: note_pretrained(run))
