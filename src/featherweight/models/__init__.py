@@ -79,9 +79,10 @@ class Families(OneOf):
         if isinstance(data, custom.CustomModel):
             return data
         section = {"name": data} if isinstance(data, str) else data
-        if isinstance(section, Mapping) and isinstance(section.get("name"), str) and custom.is_custom(section["name"]):
+        name = section.get("name") if isinstance(section, Mapping) else None
+        if isinstance(name, str) and (custom.is_custom(name) or name.endswith(".py")):  # .py: the network is missing
             try:
-                return custom.section(section["name"]).model_validate(section)
+                return custom.section(name).model_validate(section)
             except UserError as error:
                 raise PydanticCustomError("own", "{text}", {"text": str(error).removeprefix("model: ")}) from None
         return handler(data)

@@ -105,10 +105,8 @@ def pretrained_argument(spec: CustomModel) -> str:
 
 
 def is_custom(name: str) -> bool:
-    """True if a model's name says where its code is: FILE.py:NAME (or FILE.py, without the NAME), and not
-    timm/hf_hub:NAME.
-    """
-    return (":" in name or name.endswith(".py")) and not name.startswith(LIBRARIES)
+    """True if a model's name says where its code is: FILE.py:NAME, and not timm/hf_hub:NAME."""
+    return ":" in name and not name.startswith(LIBRARIES)
 
 
 def store_sources(spec: Choice, folder: Path) -> None:
