@@ -42,7 +42,7 @@ def refuse_unsaved(make: Callable[[], nn.Module], shape: Shape, name: str) -> No
         for net in (used, fresh):
             seed_code(3)
             answers.append(net.eval()(images))
-        if not torch.allclose(*answers, rtol=1e-4, atol=1e-5, equal_nan=True):
+        if not torch.allclose(answers[0], answers[1], rtol=1e-4, atol=1e-5, equal_nan=True):
             why = _in_words(apart)
     if why:
         raise UserError(f"model: {name} answers otherwise when its weights are loaded again: {why}")
