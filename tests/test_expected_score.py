@@ -14,6 +14,7 @@ from featherweight.config import load_recipe
 from featherweight.evaluation import intervals, leaderboard, stratification, unlabelled
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.metrics import METRICS, Score
+from featherweight.inspection.checks import shift
 from featherweight.report import tables
 from featherweight.runs import division, evaluate, expected_score, fitted, query, selection, without_labels
 from featherweight.runs.division import RegroupedImages
@@ -50,6 +51,21 @@ def test_a_domain_classifier_sees_a_shift_and_only_a_shift():
     assert moved.auc.low > 0.8
     heavy = moved.weights > np.quantile(moved.weights, 0.8)
     assert one[heavy].mean() > one[~heavy].mean() + 0.3  # those that look like the others count more
+
+
+@pytest.mark.parametrize(("held", "predicted"), [(1, None), (None, 1), (1, 1), (3, 3)])
+def test_of_few_groups_no_shift_is_looked_for(held, predicted):
+    """A holdout of one patient, or images to predict of one video: a fold would have one part alone."""
+    random = np.random.default_rng(0)
+    parts = random.normal(size=(60, 5)), random.normal(size=(90, 5)) + 3
+    groups = [
+        None if of is None else np.arange(len(part)) % of for of, part in zip((held, predicted), parts, strict=True)
+    ]
+    found = unlabelled.domain(*parts, tuple(groups))
+    assert (found.auc.value, found.shifted, found.weights.tolist()) == (0.5, False, [1.0] * 60)
+    images = [random.integers(0, 256, (len(part), 8, 8, 3), dtype=np.uint8) for part in parts]
+    related = [np.arange(len(part)) if of is None else of for of, part in zip(groups, parts, strict=True)]
+    assert shift(*images, related)[0].low == 0.0
 
 
 def test_frames_of_the_same_pictures_are_told_from_others_by_no_shift():

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.bootstrap import Groups, numbered
+from featherweight.evaluation.bootstrap import Groups, independent, numbered
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import METRICS, Score
 
 MOST = 3000  # images of each part that the domain classifier is fitted to
 FEWEST = 20  # images of each part; with fewer no shift is looked for
+FOLDS = 5  # of the cross-validation; with fewer groups of related images in a part no shift is looked for either
 DRAWS = 20  # of true classes from probabilities
 HEAVIEST = 10.0  # largest importance weight before normalisation
 
@@ -57,7 +58,7 @@ class Domain:
 
 
 def domain(labelled: Floats, unlabelled: Floats, groups: tuple[Groups | None, Groups | None] = (None, None)) -> Domain:
-    """Fit a logistic regression on features [N, F] and [M, F] that tells the two apart, by 5-fold cross-validation.
+    """Fit a logistic regression on features [N, F] and [M, F] that tells the two apart, by cross-validation in FOLDS.
 
     Images with the same number in `groups`, [N] and [M], share a fold, since they would be recognised by their
     relatives.
@@ -68,17 +69,25 @@ def domain(labelled: Floats, unlabelled: Floats, groups: tuple[Groups | None, Gr
 
     random, even = np.random.default_rng(0), np.ones(len(labelled))
     chosen = [np.sort(random.permutation(len(part))[:MOST]) for part in (labelled, unlabelled)]
-    if min(map(len, chosen)) < FEWEST:
+    chosen_groups = [None if of is None else of[some] for of, some in zip(groups, chosen, strict=True)]
+    if min(map(len, chosen)) < FEWEST or too_few_groups(chosen_groups, chosen):
         return Domain(Score(0.5, 0.0, 1.0, sum(map(len, chosen)), "auc"), even)
     features = np.concatenate([part[places] for part, places in zip((labelled, unlabelled), chosen, strict=True)])
     is_unlabelled = np.repeat([0, 1], [len(places) for places in chosen])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
-    group = concatenated([None if of is None else of[some] for of, some in zip(groups, chosen, strict=True)], chosen)
+    group = concatenated(chosen_groups, chosen)
     probs, score = cross_validated(model, features, is_unlabelled.astype(np.int64), group)
     odds = probs[: len(chosen[0]), 1] / probs[: len(chosen[0]), 0].clip(1e-6) * len(chosen[0]) / len(chosen[1])
     even[chosen[0]] = odds.clip(1 / HEAVIEST, HEAVIEST)
     even[chosen[0]] /= even[chosen[0]].mean()
     return Domain(score, even)
+
+
+def too_few_groups(groups: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArray[Any]]) -> bool:
+    """True if one of several parts has fewer groups of related images, or images, than there are folds: a classifier
+    would learn without it, or recognise the few.
+    """
+    return min(independent(len(part), of) for of, part in zip(groups, parts, strict=True)) < FOLDS
 
 
 def concatenated(groups: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArray[Any]]) -> Groups | None:
@@ -99,7 +108,7 @@ def cross_validated(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     kind = StratifiedKFold if group is None else StratifiedGroupKFold
-    folds = list(kind(5, shuffle=True, random_state=0).split(features, sides, group))
+    folds = list(kind(FOLDS, shuffle=True, random_state=0).split(features, sides, group))
     probs: NDArray[np.float64] = cross_val_predict(model, features, sides, cv=folds, method="predict_proba")
     return probs, METRICS["auc"](probs, sides, groups=group)
 
