@@ -256,7 +256,9 @@ def shift(train: Any, predict: Any, related: Sequence[NDArray[np.int64]] = ()) -
     chosen = [np.unique(np.linspace(0, len(part) - 1, min(len(part), LOOKED_AT)).astype(int)) for part in parts]
     features = np.concatenate([_features(part[places]) for part, places in zip(parts, chosen, strict=True)])
     to_predict = np.repeat([0, 1], [len(places) for places in chosen])
-    groups = [of[some] for of, some in zip(related, chosen, strict=True)] if related else [None, None]
+    groups: list[NDArray[np.int64] | None] = [None, None]
+    if related:
+        groups = [of[some] for of, some in zip(related, chosen, strict=True)]
     if unlabelled.too_few_groups(groups, chosen):
         return Score(0.5, 0.0, 1.0, len(to_predict), "auc"), []
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
