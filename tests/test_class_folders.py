@@ -79,6 +79,25 @@ def test_the_same_names_in_a_folder_within_are_other_images_unless_they_are_copi
     assert "flowers/ holds the same files again" in told
 
 
+@pytest.mark.parametrize("beside", ["testset/{n}.png", "Train/a/{n}.png"])
+def test_copies_further_down_are_no_class(tmp_path, beside):
+    draw(tmp_path / "x", beside, each=3)
+    draw(tmp_path / "x/flowers", "a/{n}.png", "b/{n}.png", each=6)
+    for path in [*(tmp_path / "x/flowers").rglob("*.png")]:
+        again = tmp_path / "x/flowers/flowers" / path.relative_to(tmp_path / "x/flowers")
+        again.parent.mkdir(parents=True, exist_ok=True)
+        again.write_bytes(path.read_bytes())
+    if beside.startswith("Train"):
+        (tmp_path / "x/flowers").rename(tmp_path / "x/Test")
+        (tmp_path / "x/Test/flowers").rename(tmp_path / "x/Test/Test")
+        draw(tmp_path / "x", "Train/b/{n}.png", each=3)
+    counted, told = read(tmp_path)
+    known = {"train": alike("a", "b", each=6), "test": Counter({"?": 3})}
+    solved = {"train": alike("a", "b", each=3), "test": alike("a", "b", each=6)}
+    assert counted == (solved if beside.startswith("Train") else known)
+    assert "holds the same files again: left out" in told
+
+
 TRAIN = [f"train/{name}/{{n}}.png" for name in "abc"]
 
 

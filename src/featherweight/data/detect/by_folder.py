@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
@@ -13,6 +11,7 @@ from featherweight.data.detect.file_lists import record_classes_of_valid, record
 from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.folder_tree import PIECES, WITHIN, Tree, between, hold_data, last, path_below, related
 from featherweight.data.detect.folders_to_predict import asked_for, choose
+from featherweight.data.detect.initials import flattening, refuse_initials
 from featherweight.data.detect.labelled import Survey
 from featherweight.data.detect.refusals import packed
 from featherweight.data.detect.sample_submission import SampleSubmission
@@ -28,7 +27,8 @@ ASIDE = re.compile(
 
 def classes_of(scan: Scan) -> dict[str, str]:
     """Return the class of each training image by its folder; empty if the folders are not classes."""
-    tree = Tree(scan.images)
+    images = scan.without_copies()
+    tree = Tree(images)
     try:
         roots = _roots(tree)
     except UserError:  # a table may tell the classes; where none does, `read` raises it again
@@ -39,8 +39,8 @@ def classes_of(scan: Scan) -> dict[str, str]:
     others = () if trains != [level] else tuple(f"{name}/" for name in _parts(tree, level))
     classes: dict[str, str] = {}
     for train in trains:
-        start = f"{train}/" if train else ""
-        for file in scan.images:
+        start = _start(train)
+        for file in images:
             if file.startswith(start) and not (others and file.startswith(others)) and "/" in file[len(start) :]:
                 classes[file] = file[len(start) :].split("/")[0]
     return classes
@@ -50,25 +50,12 @@ def read(scan: Scan, survey: Survey, sample: SampleSubmission | None, hints: Hin
     """Return the source `folders` if images lie in class folders, else None. Raises UserError for a missing test
     folder.
     """
-    tree = Tree(scan.images)
+    tree = Tree(scan.without_copies())
     try:
         roots = _roots(tree)
     except UserError as error:
         raise UserError(f"{scan.outer}: {error}") from None
     return None if roots is None else FolderDetector(scan, tree, roots).read(survey, sample, hints)
-
-
-def _flattening(root: Path) -> str | None:
-    """Return the command that puts the folders within the folders of `root` into `root`; None where it would fail."""
-    outer = list(root.iterdir())
-    inner = [one for folder in outer if folder.is_dir() for one in folder.iterdir()]
-    plain = all(one.is_dir() and not one.is_symlink() and not one.name.startswith(".") for one in (*outer, *inner))
-    if not plain or len({one.name for one in inner}) < len(inner) or (root.parent / "classes").exists():
-        return None
-    return (
-        f"cd {shlex.quote(str(root))} && mkdir ../classes && mv ./*/* ../classes && rmdir ./* && mv ../classes/* . && "
-        f"rmdir ../classes"
-    )
 
 
 class FolderDetector:
@@ -147,12 +134,14 @@ class FolderDetector:
         """
         inner = {child: self.tree.children(child) for train in self.trains for child in self.tree.children(train)}
         names = [last(name) for within in inner.values() for name in within]
+        if len(self.trains) == 1:
+            refuse_initials(self.scan.folder / self.trains[0], inner)
         if len(inner) < 2 or not all(len(within) > 1 for within in inner.values()):
             return
         shown = examples([f"{last(folder)}/{last(within[0])}" for folder, within in sorted(inner.items())], 2)
         asked = {*(sample.distinct if len(sample.columns) == 1 else sample.columns)} if sample else set()
         if sample and asked and asked <= set(names) and not asked & self.classes:
-            command = _flattening(self.scan.folder / self.trains[0]) if len(self.trains) == 1 else None
+            command = flattening(self.scan.folder / self.trains[0]) if len(self.trains) == 1 else None
             raise UserError(
                 f"{sample.path}: asks for '{min(asked)}', a folder within a folder, as {shown}: here the outer folders "
                 f"are the classes\nput the inner ones beside each other{f': {command}' if command else ''}"
@@ -190,14 +179,17 @@ class FolderDetector:
         for chosen, forms in tree.aside.items():
             others = ", ".join(f"{path_below(name, self.level)}/" for name in forms)
             notes.append(f"set apart: {others}: the classes of {path_below(chosen, self.level)}/ in another form")
+        notes += [f"set apart: {count_of(tree.count[name], 'image')} in {name}/" for name in tree.beside]
         told = {name for forms in tree.aside.values() for name in forms} | {n.partition("/ ")[0] for n in self.notes}
         for name in left:
             if name not in told:
                 what = f"{count_of(tree.count[name], 'image')} in {path_below(name, self.level)}/"
                 notes.append(f"set apart: {what} (--test if to predict)")
-        copies = [] if self.level else self.scan.copies
-        if self.own and (without := [*(path_below(name, self.level) for name in left), *copies]):
-            self.detected.source["without"] = without
+        notes += [f"{name}/ holds the same files again: left out" for name in self.scan.inner_copies]
+        within = [name for name in self.scan.inner_copies if name.startswith(_start(self.level))]
+        without = [*left, *([] if self.level else self.scan.copies), *within] if self.own else within
+        if without:
+            self.detected.source["without"] = [path_below(name, self.level) for name in without]
         if loose := [file for folder in {self.level, *self.trains} for file in tree.loose(folder)]:
             notes.append(f"set apart: {count_of(len(loose), 'image')} beside the folders, as {min(loose)}")
 
@@ -224,8 +216,15 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
         numbered = len(rest) > 1 and all(PIECES.search(last(name).lower()) for name in rest)
         if form is None and (tree.people(rest) or tree.takes(rest) or (numbered and tree.alike(rest)[0] == rest)):
             return level, rest, _told(rest, [])
+        if form is None and len(rest) > 1 and not numbered and hold_data(rest):
+            folders = [name for name in rest if not tree.flat(tree.branching(name))]
+            if len(folders) != 1 or parts:
+                return None
+            tree.beside += [name for name in rest if name not in folders]
+            level = folders[0]
+            continue
         if form is None and len(rest) > 1:
-            return None if numbered or hold_data(rest) else (level, [level], [])
+            return None if numbered else (level, [level], [])
         if form is None and (len(rest) != 1 or (parts and tree.class_root(rest[0]) is None)):
             return None
         chosen = form or rest[0]
@@ -238,6 +237,11 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
             root = tree.class_root(chosen)
             return (level, [root], []) if root is not None else None
         level = chosen
+
+
+def _start(folder: str) -> str:
+    """Return what the paths of the files below a folder begin with."""
+    return f"{folder}/" if folder else ""
 
 
 def _takes(tree: Tree, root: str) -> list[str]:

@@ -10,7 +10,7 @@ from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.scan import Scan
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 # Where the class may stand in a name. The first pattern whose classes are few, and the names of all of them, is taken.
 PATTERNS = (
@@ -46,10 +46,24 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
     detected.notes.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
     others = examples([f"{what} ({len(theirs):,} classes)" for what, _, theirs in fitting[1:]]) or "none"
     detected.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
+    _hold_out(scan, detected, pattern, set(classes))
     if test is not None:
         detected.source["test"] = scan.path(test)
         detected.notes.append(f"{test}/*: to predict")
     return detected
+
+
+def _hold_out(scan: Scan, detected: Detected, pattern: str, classes: set[str]) -> None:
+    """Record the folder of validation images, if their names hold the classes of training."""
+    folders = sorted({file.rpartition("/")[0] for file in scan.images})
+    for folder in (name for name in folders if role(name) == "valid"):
+        names = [file.rpartition("/")[2] for file in scan.images if file.rpartition("/")[0] == folder]
+        matches = [re.search(pattern, name) for name in names]
+        if all(match and match.group(1) in classes for match in matches) and "valid" not in detected.source:
+            detected.source["valid"] = scan.path(folder)
+            detected.notes.append(f"{folder}/*: held out as it is, to be scored")
+        else:
+            detected.notes.append(f"set apart: {count_of(len(names), 'image')} in {folder}/")
 
 
 def _classes(names: Sequence[str], pattern: str) -> Counter[str] | None:

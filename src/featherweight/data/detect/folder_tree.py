@@ -54,6 +54,7 @@ class Tree:
         self.count: Counter[str] = Counter()
         self.direct: dict[str, list[str]] = defaultdict(list)
         self.inner: dict[str, set[str]] = defaultdict(set)
+        self.beside: list[str] = []  # folders without class folders beside the one that has them
         self.aside: dict[str, list[str]] = {}  # the folders that hold the classes of another in other forms
         for file in files:
             parts = file.split("/")[:-1]

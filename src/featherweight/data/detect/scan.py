@@ -6,6 +6,7 @@ import filecmp
 import os
 import shlex
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Scan:
     tables: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)  # folders that hold once more what lies beside them
+    inner_copies: list[str] = field(default_factory=list)  # such folders further down, whose files are listed
 
     def path(self, name: str) -> str:
         """Return a file or folder below `folder` as a competition file writes it."""
@@ -40,6 +42,11 @@ class Scan:
             if path.is_absolute() and path.exists() and path.resolve().is_relative_to(self.folder.resolve()):
                 return path.resolve().relative_to(self.folder.resolve()).as_posix()
         return name.removeprefix("./").rstrip("/")
+
+    def without_copies(self) -> list[str]:
+        """Return the images that do not lie in a folder of copies."""
+        copies = tuple(f"{name}/" for name in self.inner_copies)
+        return [name for name in self.images if not name.startswith(copies)] if copies else self.images
 
     def endings(self) -> Counter[str]:
         """Return how many files have each ending."""
@@ -60,11 +67,12 @@ def scan(outer: Path, root: Path) -> Scan:
     while (only := _only_folder(folder)) is not None:
         folder = only
     seen = Scan(outer, folder, root, files_below(folder))
-    twice = _nested_copy(seen)
+    twice = _nested_copy(folder, seen.files)
     if twice:
         seen.files = [name for name in seen.files if not name.startswith(f"{twice}/")]
         seen.copies = [twice]
         seen.notes.append(f"{twice}/ holds the same files again: left out")
+    seen.inner_copies = _inner_copies(seen)
     images = [name for name in seen.files if is_image(name.rpartition("/")[2])]
     masks = masks_among(images)
     if masks:
@@ -89,21 +97,39 @@ def _only_folder(folder: Path) -> Path | None:
     return inside[0] if any(path.is_dir() for path in holds) or len(holds) > 1 else None
 
 
-def _nested_copy(scan: Scan) -> str | None:
-    """Return a subfolder that repeats what lies beside it, or None."""
+def _nested_copy(folder: Path, files: Sequence[str]) -> str | None:
+    """Return a subfolder of `folder` that repeats those of its `files` that lie beside it, or None."""
     below: dict[str, list[str]] = defaultdict(list)
-    for name in scan.files:
+    for name in files:
         first, slash, rest = name.partition("/")
         if slash:
             below[first].append(rest)
-    everything = set(scan.files)
+    everything = set(files)
     for first, names in sorted(below.items()):
         others = len(everything) - len(names)
         if len(names) >= 10 and len(names) >= others / 2 and all(name in everything for name in names):
             some = sorted(names)[:: max(1, len(names) // COMPARED)]  # numbers name other images elsewhere
-            if all(_same(scan.folder / name, scan.folder / first / name) for name in some):
+            if all(_same(folder / name, folder / first / name) for name in some):
                 return first
     return None
+
+
+def _inner_copies(scan: Scan) -> list[str]:
+    """Return the folders called as the one around them that repeat what lies beside them (flowers/flowers)."""
+    twice = {f"{above}/" for name in scan.files if (above := _called_alike(name))}
+    copies = []
+    for above in sorted(twice):
+        files = [name[len(above) :] for name in scan.files if name.startswith(above)]
+        if (copy := _nested_copy(scan.folder / above, files)) is not None:
+            copies.append(above + copy)
+    return copies
+
+
+def _called_alike(file: str) -> str:
+    """Return the first folder of a path that has a folder of the same name directly within; empty without one."""
+    parts = file.split("/")[:-1]
+    place = next((place for place in range(1, len(parts)) if parts[place] == parts[place - 1]), 0)
+    return "/".join(parts[:place])
 
 
 def _same(one: Path, other: Path) -> bool:

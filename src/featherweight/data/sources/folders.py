@@ -59,7 +59,7 @@ def folders(  # the parameters are the keys of a competition's file
     labelled = _labelled(folder, trains, [*([valid] if valid else []), *tests, *without], rename)
     if valid is not None and not (folder / valid).is_dir():
         raise UserError(f"there is no validation folder {folder / valid}")
-    found = [(one, file) for one in tests for file in walk(folder / one)]
+    found = [(one, file) for one in tests for file in _images(folder, one, without)]
     tested = [file if len(tests) == 1 else f"{one}/{file}" for one, file in found]
     classes = set(map(str, labelled.labels or ()))
     known = test_labels and bool(tested) and all(_class(file, rename) in classes and "/" in file for _, file in found)
@@ -71,7 +71,7 @@ def folders(  # the parameters are the keys of a competition's file
     if valid and valid_list:
         held_out = _by_table(folder / valid, root / valid_list, list_header, rename)
     elif valid:
-        held_out = _labelled(folder, [valid], [], rename)
+        held_out = _labelled(folder, [valid], without, rename)
     elif valid_list:
         held_out = _chosen(labelled, root / valid_list, list_header, list_id)
     if test_list:
@@ -114,14 +114,22 @@ def _class(file: str, rename: dict[str, str]) -> str:
     return rename.get(first, first)
 
 
+def _images(folder: Path, part: str, others: Sequence[str]) -> list[str]:
+    """Return the images below `part`, by their paths there, without those in the folders `others`, of which some may
+    lie within.
+    """
+    inside = others if part == "." else [one.removeprefix(f"{part}/") for one in others if one.startswith(f"{part}/")]
+    outside = tuple(f"{one}/" for one in inside)
+    return [file for file in walk(folder / part) if not file.startswith(outside)]
+
+
 def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename: dict[str, str]) -> Samples:
     ids: list[str] = []
     images: list[str] = []
     labels: list[str] = []
     for train in trains:
         within = folder / train
-        outside = tuple(f"{other}/" for other in others) if train == "." else ()
-        files = [file for file in walk(within) if not file.startswith(outside)]
+        files = _images(folder, train, others)
         if not files:
             raise UserError(f"there are no images in {within}: expected {within.name}/<class>/*.jpg, .png, ...")
         loose = [file for file in files if "/" not in file]
