@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from featherweight.data.listing import Faults, Label, Samples
 from featherweight.errors import UserError
 
 FOLDER = "/folder"  # in place of a label column: an image's class is the name of its folder
+MINUS = ("-1", "-1.0")  # no, in a column that has no 0
 LISTED = "[]"  # the separator of sets written as lists of Python: ['rust', 'scab']
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 
@@ -136,6 +137,12 @@ class LabelRows:
         return f"row {self.listing.numbers[row]} ({self.listing.rows[row][0]})"
 
 
+def is_signed(values: Iterable[str]) -> bool:
+    """True if all values are 1 or -1, and some are -1: yes and no, as CelebA has them."""
+    given = {value.strip() for value in values}
+    return given <= {*YES, *MINUS} and not given.isdisjoint(MINUS)
+
+
 def match_near(ids: Sequence[str], files: Sequence[File], table: str) -> tuple[dict[str, int], set[str]]:
     """Match ids to files in the table's own folder if all of them are there, else to all files (see `match`)."""
     own = table.rpartition("/")[0]
@@ -151,13 +158,14 @@ def _of_columns(table: Table, wanted: Columns) -> list[Label]:
     """Return the classes from a table with one column per class."""
     columns = [table.column(name) for name in wanted.columns]
     labels: list[Label] = []
+    absent = [MINUS if is_signed(values) else NO for values in columns]
     for place, number in enumerate(table.numbers):
         names = []
-        for name, values in zip(wanted.columns, columns, strict=True):
+        for name, values, no in zip(wanted.columns, columns, absent, strict=True):
             value = values[place].strip().lower()
             if value in YES:
                 names.append(name)
-            elif value not in NO:
+            elif value not in no:
                 raise UserError(f"{table.path}: row {number}: {name}: expected 0 or 1, got '{values[place]}'")
         if not wanted.several and len(names) != 1:
             raise UserError(

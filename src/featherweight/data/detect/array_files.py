@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from featherweight.errors import UserError
 
 LABELS = re.compile(r"(^|[_-])(y|labels?|targets?|class(es)?|categor(y|ies)|ground_?truth|diagnosis)($|[_-])")
 NO_LABELS = re.compile(r"(^|[_-]|file|path)(ids?|ind(ex|ices)|names?|files?|paths?|groups?|weights?|splits?)$")
+FEW_COLUMNS = 4  # of a table of labels
 SHOWN = 3  # faults told where nothing is understood
 
 
@@ -114,6 +117,7 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
     if hints.label is not None and any(_key(name) == hints.label.lower() for name in flat):
         labels = next(name for name in flat if _key(name) == hints.label.lower())
     if labels is None:
+        _refuse_labels_in_table(scan, train, shapes[train][0])
         return None
     source = {"name": "arrays", "train": train, "labels": labels}
     if valid is not None and (held := _labels(beside(valid), hints, folder)) is not None:
@@ -125,8 +129,31 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
         source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
     keys: dict[str, Any] = {**source}
     detected = Detected(keys, notes=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+    if left := sorted(name for name in pictures if name not in source.values()):
+        detected.assumed.append(f"arrays of images that are not used: {csv_file.examples(left, 3)}")
     _range(root, detected, [source[part] for part in ("train", "valid", "test") if part in source])
     return detected
+
+
+def _refuse_labels_in_table(scan: Scan, images: str, count: int) -> None:
+    """Refuse an array of images whose classes stand in a CSV, with the command that makes an array of them."""
+    for name in scan.tables:
+        if not name.lower().endswith(".csv") or role(name) == "test":
+            continue
+        try:
+            table = csv_file.read(scan.folder / name)
+        except UserError:
+            continue
+        label = next((one for one in table.header if LABELS.search(one.lower())), table.header[-1])
+        if len(table.rows) == count > 1 and len(table.header) <= FEW_COLUMNS:
+            column, path = json.dumps(label, ensure_ascii=False), json.dumps(name, ensure_ascii=False)
+            rows = f"[row[{column}] for row in csv.DictReader(open({path}))]"
+            code = f'import csv, numpy; numpy.save("labels.npy", {rows})'
+            raise UserError(
+                f"{scan.folder / name}: {count:,} rows for the {count:,} images in {images}, which are read with an "
+                f"array of labels:\ncd {shlex.quote(str(scan.folder))} && python3 -c {shlex.quote(code)}\nif the rows "
+                f"stand in the order of the images; then move {name} away, and run init again"
+            )
 
 
 def _labels(fitting: Sequence[str], hints: Hints, folder: Path) -> str | None:

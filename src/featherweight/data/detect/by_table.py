@@ -50,9 +50,11 @@ class TableDetector:
         chosen, instead = settle(reach, self.files, "train")
         self.tell_choice(instead, "training")
         self._split_column(table)
-        held = self._valid_table()
+        held = self._valid_table(chosen)
         used = {*chosen.values(), *held}
         labelled, others, both = assign(self.files, used)
+        if "valid_images" in source:
+            labelled, _, both = assign(self.files, chosen.values())
         source["images"] = [self.scan.path(name) for name in sorted(labelled | both)]
         self._tell(table, labelled | both)
         self._disagreement(chosen, folders)
@@ -195,8 +197,11 @@ class TableDetector:
             ):
                 return
 
-    def _valid_table(self) -> set[int]:
-        """Return the places of held-out images listed in a second table with the same columns."""
+    def _valid_table(self, trained: dict[str, int]) -> set[int]:
+        """Return the places of held-out images listed in a second table with the same columns.
+
+        Where its images have the names of images that are `trained` on, they lie in folders of their own.
+        """
         table, wanted = self.profile.table, {self.profile.id, *self._label_columns()}
         for profile in self.survey.profiles:
             same = wanted <= set(profile.table.header) or (profile.header and len(profile.header) == len(table.header))
@@ -205,6 +210,9 @@ class TableDetector:
             chosen, _ = settle(profile.reach, self.files, "valid")
             self.detected.source["valid"] = self.scan.path(profile.name)
             self.detected.notes.append(f"{profile.name}: {count_of(profile.rows, 'row')} held out as found there")
+            if any(trained.get(id, place) != place for id, place in chosen.items()):
+                alone, _, both = assign(self.files, chosen.values())
+                self.detected.source["valid_images"] = [self.scan.path(name) for name in sorted(alone | both)]
             return set(chosen.values())
         return set()
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.folder_roles import words
 from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of, shapes
-from featherweight.data.label_rows import LISTED, NO, YES
+from featherweight.data.detect.split_column import FLAG
+from featherweight.data.detect.table_refusals import regression
+from featherweight.data.label_rows import LISTED, NO, YES, is_signed
 from featherweight.errors import UserError, nearest
 
 NAMED = re.compile(
@@ -23,6 +25,7 @@ NAMED = re.compile(
 STRONGER = re.compile(
     r"^(labels?|class(es)?|target|category|class_?(name|id|label)s?|label_?(name|id)|category_?id|ground_?truth)$"
 )
+UNNAMED = re.compile(rf"{STRONGER.pattern}|^({FLAG.pattern})$")  # stronger, or says parts of the data
 METADATA = re.compile(r"\w+_type|type|name|index|id|order")
 ABOUT = re.compile(  # the words of metadata's names, whole: neither damAGE nor canDIDATE
     r"(image|img|file|patient|original|birth|study|user)?(sex|gender|ages?|widths?|heights?|dates?|(date)?times?|"
@@ -63,7 +66,7 @@ class Column:
     @property
     def binary(self) -> bool:
         """True if all values mean yes or no."""
-        return {value.lower() for value in self.counts} <= {*YES, *NO} and self.distinct >= 1
+        return self.distinct >= 1 and ({name.lower() for name in self.counts} <= {*YES, *NO} or is_signed(self.counts))
 
     @property
     def measured(self) -> bool:
@@ -116,7 +119,7 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     ranked = sorted((c for c in candidates if c.points > -30), key=lambda c: (-c.points, c.name))
     measured = [column.name for column in candidates if column.measured]
     if measured and (not ranked or (ranked[0].points < LEAST and ranked[0].measured)):
-        raise _regression(table, measured[0])
+        raise regression(table, measured[0])
     if not ranked:
         raise UserError(
             f"{table.path}: no column can be the class: {', '.join(table.header[:10])}; pass --label COLUMN"
@@ -141,14 +144,6 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     return chosen, sorted((c for c in candidates if c is not chosen), key=lambda c: (-c.points, c.name))[:4]
 
 
-def _regression(table: Table, column: str) -> UserError:
-    """Return the error for a column of measured numbers."""
-    return UserError(
-        f"{table.path}: '{column}' holds fractions: numbers to predict (regression), no classes\n"
-        f"this program trains classifiers; one class per image would have to stand in a column of its own (--label)"
-    )
-
-
 def _same(one: Column, other: Column) -> bool:
     """True if two columns divide the rows in the same way."""
     if one is other:
@@ -161,7 +156,11 @@ def _weigh(column: Column, rows: int, context: Context) -> None:
     name = column.name.strip().lower().replace(" ", "_")
     rules: tuple[tuple[bool, int, str], ...] = (
         (bool(STRONGER.search(name)), 45, "is called a label"),
-        (not STRONGER.search(name) and bool(NAMED.search(name)), 35, "is called as classes are"),
+        (
+            bool(NAMED.search(name)) and not (STRONGER.search(name) or FLAG.fullmatch(name)),
+            35,
+            "is called as classes are",
+        ),
         (_is_metadata(column.name, name) and not NAMED.search(name), -25, "is called as metadata are"),
         (column.name == context.likely, 100, "is known of the competition"),
         (column.distinct > max(2, rows // 2), -40, "hardly any value appears twice"),
@@ -276,7 +275,7 @@ def class_columns(table: Table, used: Sequence[str], sample: SampleSubmission | 
     if heads:
         measured = [name for name in heads if columns[name].measured]
         if measured:
-            raise _regression(table, measured[0])
+            raise regression(table, measured[0])
         if others := [name for name in heads if not columns[name].binary]:
             classes = ",".join(name for name in heads if name not in others)
             raise UserError(

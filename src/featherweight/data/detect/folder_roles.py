@@ -58,7 +58,7 @@ def settle(
     for id, places in reach.items():
         branches[id] = _branches([files[place] for place in places], places)
         if len(places) > 1:
-            sizes.update(branches[id])
+            sizes.update([*branches[id]])
     chosen: dict[str, int] = {}
     instead: Counter[tuple[str, str]] = Counter()
     for id, choices in branches.items():

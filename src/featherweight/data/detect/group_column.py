@@ -10,7 +10,7 @@ from featherweight.data.detect.folder_roles import words
 
 NAMED = re.compile(
     r"patient|subject|person|participant|lesion|driver|sequence|^seq_?id|^track|video|session|^site$|^location|plot|"
-    r"^case|specimen|study_?(id|instance)|^slide|^plant_?id|^animal|^group",
+    r"^case|specimen|study_?(id|instance)|^slide|^plant_?id|^animal|^group|^observation_?id",
     re.IGNORECASE,
 )
 PROPERTIES = {"age", "sex", "gender", "weight", "height", "size", "position", "view", "orientation"}  # of a patient

@@ -279,6 +279,7 @@ def _long(profile: Profile, column: Column) -> bool:
             f"(detection, segmentation), and this program trains classifiers of whole images\n"
             f"if the classes of an image are wanted all the same, pass --target several"
         )
+    table_refusals.refuse_denials(profile, column.name)
     return True
 
 

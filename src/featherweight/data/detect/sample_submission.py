@@ -62,15 +62,20 @@ class SampleSubmission:
 def find(scan: Scan) -> SampleSubmission | None:
     """Return the sample submission among the files, or None."""
     named = [name for name in scan.tables if NAMED.search(name.rpartition("/")[2].lower()) and _is_text(name)]
+    chosen: SampleSubmission | None = None
     for name in sorted(named, key=lambda name: ("sample" not in name.lower(), name.count("/"), len(name), name)):
+        if chosen is not None and "sample" not in name.lower():
+            break
         try:
             table = csv_file.read_sample(scan.folder / name)
         except UserError:
             continue
         if len(table.header) >= 2 and table.rows:
             values = [row[1].strip() for row in table.rows]
-            return SampleSubmission(table.path, table.header, [row[0] for row in table.rows], values)
-    return None
+            one = SampleSubmission(table.path, table.header, [row[0] for row in table.rows], values)
+            wider = chosen is not None and one.header == chosen.header and {*one.ids} > {*chosen.ids}
+            chosen = one if chosen is None or wider else chosen  # a later stage asks for more images
+    return chosen
 
 
 def others(scan: Scan, sample: SampleSubmission | None) -> list[str]:

@@ -42,6 +42,8 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
         hints = replace(hints, test=seen.below(hints.test))
     sample = samples.find(seen)
     table_refusals.refuse_masks(sample)
+    if not hints.label:
+        table_refusals.refuse_runs(seen, sample)
     samples.refuse_row_numbers(sample)
     detected = _images(seen, sample, hints) if seen.images else None
     if detected is None:
@@ -81,6 +83,7 @@ def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detect
             if other is not None:
                 refusals.refuse_unread_labels(seen, tables.aside)
                 refusals.refuse_boxes(seen)
+                table_refusals.refuse_rows_of_no_image(tables)
                 other.assumed[:0] = _unused(tables)
         if other is None:
             table_refusals.refuse_groups_alone(tables.profiles, hints)

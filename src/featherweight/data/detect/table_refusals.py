@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featherweight.data import csv_file
 from featherweight.data.csv_file import Table, examples
+from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.sample_submission import MASKS, SampleSubmission
 from featherweight.data.file_matching import bare
+from featherweight.data.label_rows import NO, YES, is_signed
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
     from featherweight.data.detect.detected import Hints
     from featherweight.data.detect.id_column import Profile
     from featherweight.data.detect.labelled import Labelled, Survey
+    from featherweight.data.detect.scan import Scan
+
+FIRST, ENOUGH = 200, 8  # rows that are looked at, and values of any column that show what it holds
+RUN_HEADINGS = re.compile(r"encod|rle|mask|segment|pixels", re.IGNORECASE)
 
 
 def refuse_masks(sample: SampleSubmission | None) -> None:
@@ -25,6 +33,56 @@ def refuse_masks(sample: SampleSubmission | None) -> None:
             f"{sample.path}: the column '{sample.columns[-1]}' asks for masks or boxes (segmentation, detection): this "
             f"program trains classifiers of whole images"
         )
+
+
+def regression(table: Table, column: str) -> UserError:
+    """Return the error for a column of measured numbers."""
+    return UserError(
+        f"{table.path}: '{column}' holds fractions: numbers to predict (regression), no classes\n"
+        f"this program trains classifiers; one class per image would have to stand in a column of its own (--label)"
+    )
+
+
+def refuse_runs(scan: Scan, sample: SampleSubmission | None) -> None:
+    """Refuse tables of masks as run lengths (`28094 3 28358 7`: start, length, ...), unless the sample has classes."""
+    if sample is not None and any(value and not _runs(value) for value in sample.distinct):
+        return
+    for name in scan.tables:
+        start = csv_file.beginning(scan.folder / name, FIRST) if name.lower().endswith((".csv", ".tsv")) else None
+        for place, heading in enumerate(start.header if start else ()):
+            values = [row[place].strip() for row in start.rows] if start else []
+            given = [value for value in values if value]
+            starts = [start for value in given for start in value.split()[::2]]
+            enough = len(given) >= (1 if RUN_HEADINGS.search(heading) else ENOUGH)
+            differ = len({*starts}) > max(len(starts) / 2, len(given))  # as places in images do, and no tags
+            if enough and differ and all(map(_runs, given)):
+                raise UserError(
+                    f"{scan.folder / name}: '{heading}' holds masks as run lengths (segmentation), as "
+                    f"'{given[0][:40]}': this program trains classifiers of whole images\nif another column has the "
+                    f"classes: --label COLUMN"
+                )
+
+
+def _runs(text: str) -> bool:
+    """True if a text is pairs of start and length, one run after the other."""
+    fields = text.split()
+    if not fields or len(fields) % 2 or not all(map(str.isdecimal, fields)):
+        return False
+    runs = [(int(start), int(length)) for start, length in zip(fields[::2], fields[1::2], strict=True)]
+    return all(start + length <= later for (start, length), (later, _) in itertools.pairwise(runs))
+
+
+def refuse_rows_of_no_image(survey: Survey) -> None:
+    """Refuse a table with a row for most images of which no column names them: it may hold their classes."""
+    for table in survey.others:
+        if role(table.path.name) == "test" or table.path.suffix.lower() in (".txt", ".lst"):
+            continue
+        if 2 * len(table.rows) >= len(survey.scan.images) and len(table.header) > 1:
+            raise UserError(
+                f"{table.path}: {len(table.rows):,} rows beside {len(survey.scan.images):,} images, and no column names"
+                f" the images, as {survey.scan.images[0]}: which row is of which image?\nadd a column with their names;"
+                f" or move the table away, and the classes are taken from the names of the images"
+            )
 
 
 def refuse_components(table: Table, others: Sequence[Table]) -> None:
@@ -148,6 +206,23 @@ def _label_of(one: Labelled) -> dict[str, str]:
     return dict(zip(one.profile.table.column(one.profile.id), one.column.values, strict=True))
 
 
+def refuse_denials(profile: Profile, label: str) -> None:
+    """Refuse a row for each image and class where a column of 1 and 0 seems to say whether the image shows it."""
+    table = profile.table
+    ids = table.column(profile.id)
+    for name in table.header:
+        values = [value.strip().lower() for value in table.column(name)]
+        if name in (profile.id, label) or not {*values} <= {*YES, *NO} - {""} or len({*values}) != 2:
+            continue
+        kinds = set(zip(ids, values, strict=True))
+        if len(kinds) - len({*ids}) > 0.1 * len({*ids}):
+            raise UserError(
+                f"{table.path}: a row for each image and '{label}', and '{name}' is {' or '.join(sorted({*values}))}: "
+                f"does it say whether the image shows that class?\nthen keep the rows that say yes alone; if it says "
+                f"something else, pass --target several"
+            )
+
+
 def refuse_uncertain(table: Table) -> None:
     """Refuse several columns of 1, 0 and -1, where -1 says that nobody knows."""
     signed = [
@@ -155,7 +230,7 @@ def refuse_uncertain(table: Table) -> None:
         for name in table.header
         if {"-1"} < {v.strip().removesuffix(".0") for v in table.column(name)} - {""} <= {"-1", "0", "1"}
     ]
-    if len(signed) > 1:
+    if len(signed) > 1 and not all(is_signed(table.column(name)) for name in signed):
         raise UserError(
             f"{table.path}: {len(signed)} columns hold 1, 0 and -1 ({examples(signed, 3)}): a class each, and -1 where "
             f"it is uncertain\nwrite 1 or 0 for every -1, then pass --label '{signed[0]},{signed[1]},...' with the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from featherweight.data.csv_file import examples
 from featherweight.data.detect.folder_roles import assign, says, settle, shown, within
 from featherweight.data.detect.id_column import Profile
 from featherweight.data.detect.refusals import FORMATS, packed
@@ -54,6 +55,8 @@ class ToPredict:
         else:
             tests = {name for name in others if says(name, "test") and not says(name, "valid")}
             self._take_folders(tests, set())
+            if not tests:
+                self._by_list(used)
         taken = within(
             self.files, [name for name in others if self.scan.path(name) in self.detected.source.get("test", [])]
         )
@@ -94,7 +97,7 @@ class ToPredict:
         count = f"{len(set(sample.ids)) - len(reach):,} of {len(set(sample.ids)):,} ids"
         raise UserError(
             f"{sample.path}: {count} name no image, as '{lost}': something else than an image is to be predicted\n"
-            f"(a patient, a pair, a part of one), or images are missing from {shown(self._tests(free))}; "
+            f"(a patient, a pair, a part of one), or images are missing from {self._missing_from(free)}; "
             f"without predictions: move that file away and run init again"
         )
 
@@ -122,9 +125,10 @@ class ToPredict:
                 f"(the column '{id}' of {table.path.name}), and this program predicts single images"
             )
 
-    def _tests(self, free: list[int]) -> set[str]:
-        wanted = set(free)
-        return assign(self.files, wanted)[0]
+    def _missing_from(self, free: list[int]) -> str:
+        """Return in words where images to predict are missing."""
+        tests = {name for name in assign(self.files, free)[0] if says(name, "test")}
+        return shown(tests) if tests else "the folder (some competitions keep theirs hidden)"
 
     def _settled(self, reach: dict[str, list[int]], files: list[str], sample: SampleSubmission) -> None:
         chosen, instead = settle(reach, files, "test")
@@ -141,6 +145,26 @@ class ToPredict:
         if images != tests:  # more lie there than are asked for
             self.detected.source |= {"test_table": self.scan.path(sample.path.relative_to(self.scan.folder).as_posix())}
             self.detected.source["test_id"] = sample.header[0]
+
+    def _by_list(self, used: set[int]) -> None:
+        """Take the labelled images that a list of names alone sets apart as the test (test_list.txt).
+
+        The ids of a table with a heading may be those of images that are not there, and called as these are.
+        """
+        lists = [one for one in self.survey.profiles if len(one.header) == 1 and one is not self.profile]
+        tests = [one for one in lists if one.role == "test"]
+        others = [one for one in lists if one not in tests and one.role]
+        if len(tests) == 1 and not {"split", "valid"} & set(self.detected.source):
+            reached = {place for places in tests[0].reach.values() for place in places}
+            if reached < used:
+                self._by_table(tests[0], tests[0].id, [*used])
+                self.detected.source["test"] = self.detected.source["images"]
+                note = "their classes are seen by the scorer alone, and they are not trained on"
+                self.detected.notes.append(f"{tests[0].name}: {note}")
+                others = [one for one in others if one.role != "train"]
+        if others:
+            named = examples(sorted(one.name for one in others), 3)
+            self.detected.assumed.append(f"lists of images that are not used: {named}")
 
     def _test_table(self, used: set[int]) -> Profile | None:
         """Return a table of test images, not those used for training, or None; one with classes if there is one."""

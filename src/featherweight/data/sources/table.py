@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,7 @@ def table(  # the parameters are the keys of a competition's file
     valid_rows: list[Text] = [],
     test_rows: list[Text] = [],
     valid: Text | None = None,
+    valid_images: list[Text] = [],
     test: list[Text] = [],
     test_table: Text | None = None,
     test_id: Text | None = None,
@@ -54,13 +55,15 @@ def table(  # the parameters are the keys of a competition's file
     where it has one, by the column `id` or else the first that both tables have.
 
     Rows whose column `split` holds one of `valid_rows` are held out, those of `test_rows` are the test, with their
-    classes if they have any; the table `valid` holds rows that are held out. The `test` folders hold the images to
-    predict; where a folder is also one of `images`, those in it without a label. `test_table` lists them: their ids in
-    `test_id`, their files in `test_file`, their classes, where known, in `test_label`.
+    classes if they have any; the table `valid` holds rows that are held out, of images in the folders `valid_images` if
+    these are others than `images`, and perhaps called alike. The `test` folders hold the images to predict; where a
+    folder is also one of `images`, those in it without a label. `test_table` lists them: their ids in `test_id`, their
+    files in `test_file`, their classes, where known, in `test_label`; where it names images with a label, these are the
+    test, with their classes.
 
     Rows and files that do not match stop everything, or are listed and left out.
     """
-    for folder in [*images, *test]:
+    for folder in [*images, *valid_images, *test]:
         if not (root / folder).is_dir():
             raise UserError(f"there is no image folder {root / folder}")
     joined = tables.joined(root / labels, header, {root / path: names for path, names in join.items()}, id)
@@ -71,22 +74,24 @@ def table(  # the parameters are the keys of a competition's file
     together = FOLDER_ROW if folders and group is None else None if group == ALONE else group
     wanted = Columns(first, named, columns, several, separator, together)
     files = _apart(images, test, [(folder, file) for folder in images for file in walk(root / folder)])
+    held_files = [(folder, file) for folder in valid_images for file in walk(root / folder)] or files
     held = tables.read(root / valid, header) if valid else None
     if folders:
-        index = FolderIndex(files)
-        joined, held = index.rows_of_images(joined, first), held and index.rows_of_images(held, first)
+        joined = FolderIndex(files).rows_of_images(joined, first)
+        held = held and FolderIndex(held_files).rows_of_images(held, first)
     listed = LabelRows(root, labels, joined, wanted, files)
-    held_out = LabelRows(root, valid, held, wanted, files) if valid and held else None
+    held_out = LabelRows(root, valid, held, wanted, held_files) if valid and held else None
     rows = _by_split(joined, split, valid_rows, test_rows)
     shared = set(images) & set(test)
     asked = {row for row in listed.unlabelled if row in rows["test"] or listed.folder_of(row) in shared}
-    used = {*listed.place_of.values(), *(held_out.place_of.values() if held_out else ())}
+    used = {*listed.place_of.values(), *(held_out.place_of.values() if held_out and not valid_images else ())}
     used -= {listed.place_of[listed.ids[row]] for row in asked if row not in rows["test"]}
     if test_table:
-        within = [header.index(name) for name in (test_id, test_file, test_label) if name in header]
-        names = tables.read(root / test_table, header[: max(within) + 1] if within else ())
-        column = names.column(test_file or test_id or names.header[0])
-        used |= set(match_near(column, files, test_table)[0].values())
+        names = _names_of_test(root / test_table, header, (test_id, test_file, test_label))
+        tested = set(match_near(names.column(test_file or test_id or names.header[0]), files, test_table)[0].values())
+        used |= tested
+        solved = [row for row in rows["train"] if shared and listed.place_of.get(listed.ids[row]) in tested]
+        rows["train"] = sorted({*rows["train"]} - {*solved})
     spare = [files[place] for place in sorted(set(range(len(files))) - used)]
     problems = Faults(str(joined.path))
     listed.add_faults(problems, asked=asked)
@@ -101,16 +106,13 @@ def table(  # the parameters are the keys of a competition's file
     to_predict = [file for file in spare if file[0] in shared]
     to_predict += [(folder, file) for folder in test if folder not in shared for file in walk(root / folder)]
     predict: Samples | None
-    answers: Mapping[str, Label] = {}
+    answers: dict[str, Label] = {}
     if test_table:
         searched = [*to_predict, *files] if shared else to_predict
         predict, answers = _listed(root, names, test_table, (test_id, test_file, test_label), searched)
+        answers |= _classes_of(predict, listed.samples(solved))
     elif rows["test"]:
-        solved = listed.samples(rows["test"])
-        answers = dict(zip(solved.ids, solved.labels or (), strict=True))
-        blank = [row for row in rows["test"] if row in listed.unlabelled]
-        files_asked = [str(root / "/".join(files[listed.place_of[listed.ids[row]]])) for row in blank]
-        predict = Samples([*solved.ids, *(listed.ids[row] for row in blank)], [*map(str, solved.images), *files_asked])
+        predict, answers = _rows_of_test(root, listed, rows["test"])
     else:
         predict = _unlisted(root, to_predict, plain)
     held_out_samples = held_out.samples(range(len(held_out.ids))) if held_out else None
@@ -135,6 +137,30 @@ def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Seq
     for row, value in enumerate(values):
         rows["valid" if split and value in valid else "test" if split and value in test else "train"].append(row)
     return rows
+
+
+def _rows_of_test(root: Path, listed: LabelRows, rows: Sequence[int]) -> tuple[Samples, dict[str, Label]]:
+    """Return the images of these rows, those without a class last, and the classes by id of those that have one."""
+    solved, unlabelled = listed.samples(rows), listed.unlabelled
+    blank = [row for row in rows if row in unlabelled]
+    asked = [str(root / "/".join(listed.files[listed.place_of[listed.ids[row]]])) for row in blank]
+    samples = Samples([*solved.ids, *(listed.ids[row] for row in blank)], [*map(str, solved.images), *asked])
+    return samples, dict(zip(solved.ids, solved.labels or (), strict=True))
+
+
+def _names_of_test(path: Path, header: Sequence[str], columns: Sequence[str | None]) -> Table:
+    """Return the table of the images to predict; in a list without headings, `columns` are those of `header`."""
+    within = [header.index(name) for name in columns if name in header]
+    if not within and columns[0] == "column 1":  # as lists are called whose columns have no names
+        return tables.read_list(path)
+    return tables.read(path, header[: max(within) + 1] if within else ())
+
+
+def _classes_of(samples: Samples, known: Samples) -> dict[str, Label]:
+    """Return the classes by id of those `samples` whose images are among the `known` ones."""
+    class_of = dict(zip(map(str, known.images), known.labels or (), strict=True))
+    pairs = zip(samples.ids, map(str, samples.images), strict=True)
+    return {id: class_of[file] for id, file in pairs if file in class_of}
 
 
 def _listed(

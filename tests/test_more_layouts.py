@@ -1,0 +1,202 @@
+"""Kinds of layouts that real data sets have: what `init` makes of them, or why it refuses them."""
+
+import numpy as np
+import pytest
+
+from described_layouts import classes_of, described, pictures, refused, table
+from drawn_pictures import picture
+from featherweight.data.detect.folder_roles import settle
+
+CLASSES = ["cat", "dog", "owl"]
+
+
+@pytest.fixture
+def root(home):
+    return home / "data" / "x"
+
+
+def rows_of(names):
+    return [[name, CLASSES[number % 3]] for number, name in enumerate(names)]
+
+
+# ----------------------------------------------------------------------------------------------- tables and their files
+
+
+def test_images_of_every_part_may_have_the_same_names(root):
+    for part, count in (("train", 12), ("val", 6), ("test", 9)):
+        pictures(root / part, [f"{n}.png" for n in range(count)])
+    table(root / "train.csv", ["ImageID", "label"], rows_of(range(12)))
+    table(root / "val.csv", ["ImageID", "label"], rows_of(range(5, -1, -1)))
+    table(root / "sample_submission.csv", ["ImageID", "label"], [[n, "owl"] for n in range(9)])
+    competition, listing, _ = described(root)
+    assert classes_of(root, listing.train) == {f"train/{n}.png": CLASSES[n % 3] for n in range(12)}
+    assert classes_of(root, listing.valid) == {f"val/{n}.png": CLASSES[(5 - n) % 3] for n in range(6)}
+    assert [*map(str, listing.predict.images)] == [str(root / f"test/{n}.png") for n in range(9)]
+    assert competition.classes == CLASSES
+
+
+def test_a_list_of_test_images_keeps_them_out_of_training(root):
+    names = [f"{n:03}.png" for n in range(18)]
+    pictures(root / "images_1", names[:9])
+    pictures(root / "images_2", names[9:])
+    table(root / "labels.csv", ["image", "label"], rows_of(names))
+    (root / "test_list.txt").write_text("\n".join(names[::3]))
+    (root / "train_val_list.txt").write_text("\n".join(name for name in names if name not in names[::3]))
+    _, listing, told = described(root)
+    assert listing.predict.ids == names[::3]
+    assert listing.answers() == dict.fromkeys(names[::3], "cat")
+    assert [*listing.train.ids] == [name for name in names if name not in names[::3]]
+    assert "test_list.txt: their classes are seen by the scorer alone" in told
+
+
+def test_ids_of_hidden_test_images_are_not_those_of_training(root):
+    pictures(root / "train", [f"{n}.png" for n in range(12)])
+    table(root / "train.csv", ["id", "label"], rows_of(range(12)))
+    table(root / "test.csv", ["id"], [[n] for n in range(4)])
+    _, listing, _ = described(root)
+    assert len(listing.train.ids) == 12
+    assert listing.predict is None
+
+
+def test_other_lists_beside_a_label_table_are_told(root):
+    names = [f"{n:03}.png" for n in range(18)]
+    pictures(root / "images", names)
+    table(root / "labels.csv", ["image", "label"], rows_of(names))
+    (root / "val_list.txt").write_text("\n".join(names[::3]))
+    _, listing, told = described(root)
+    assert len(listing.train.ids) == 18
+    assert "lists of images that are not used: val_list.txt" in told
+
+
+def test_of_two_folders_with_all_images_the_choice_does_not_depend_on_their_order():
+    files = [*(f"small/{n}.png" for n in range(9)), *(f"small_cropped/{n}.png" for n in range(9))]
+    reach = {str(n): [n, n + 9] for n in range(9)}
+    assert settle(reach, files, "train")[0] == {str(n): n for n in range(9)}
+
+
+def test_the_sample_of_the_last_stage_asks_for_more_images(root):
+    pictures(root, [f"train/{name}/{n}.png" for name in CLASSES for n in range(4)])
+    pictures(root, [f"test_{stage}/{stage}{n}.png" for stage in "ab" for n in range(4)])
+    ids = {"a": [f"a{n}.png" for n in range(4)]}
+    ids["b"] = [*ids["a"], *(f"b{n}.png" for n in range(4))]
+    for stage, names in ids.items():
+        table(root / f"sample_submission_{stage}.csv", ["image", *CLASSES], [[name, 0.3, 0.3, 0.4] for name in names])
+    competition, listing, _ = described(root)
+    assert competition.submission.sample.endswith("sample_submission_b.csv")
+    assert len(listing.predict.ids) == 8
+
+
+def test_a_flag_of_the_held_out_images_is_no_class(root):
+    pictures(
+        root, paths := [f"{part}/{name}/{n}.png" for part in ("train", "val") for name in CLASSES for n in range(5)]
+    )
+    rows = [[path, path.split("/")[1], path.startswith("val")] for path in paths]
+    table(root / "noisy.csv", ["path", "noisy_0", "is_valid"], rows)
+    _, listing, _ = described(root)
+    assert classes_of(root, listing.train) == {path: path.split("/")[1] for path in paths[:15]}
+    assert classes_of(root, listing.valid) == {path: path.split("/")[1] for path in paths[15:]}
+
+
+def test_observations_are_groups(root):
+    names = [f"{n:03}.png" for n in range(18)]
+    pictures(root / "images", names)
+    rows = [[name, n // 2, CLASSES[n // 2 % 3]] for n, name in enumerate(names)]
+    table(root / "metadata.csv", ["image", "observation_id", "class_id"], rows)
+    _, listing, _ = described(root)
+    assert listing.train.groups == [str(n // 2) for n in range(18)]
+
+
+# ----------------------------------------------------------------------------------------------- tables of other things
+
+
+@pytest.mark.parametrize("heading", ["encoding", "pixels", "what"])
+def test_masks_as_run_lengths_are_refused(root, heading):
+    names = [f"case{n // 9}/{n}.png" for n in range(18)]
+    pictures(root / "train", names)
+    runs = [[name.rpartition("/")[2], "ab"[n % 2], f"{n + 10} 3 {n + 40} 7"] for n, name in enumerate(names)]
+    table(root / "train.csv", ["id", "sex", heading], runs)
+    assert f"'{heading}' holds masks as run lengths (segmentation), as '10 3 40 7'" in refused(root)
+    _, listing, _ = described(root, label="sex")
+    assert len(listing.train.ids) == 18
+
+
+def test_sets_of_numbers_are_no_run_lengths(root):
+    names = [f"{n}.png" for n in range(18)]
+    pictures(root / "train", names)
+    table(
+        root / "train.csv",
+        ["id", "attribute_ids"],
+        [[name, "1 2 3 4" if n % 2 else "4 2"] for n, name in enumerate(names)],
+    )
+    competition, _, _ = described(root)
+    assert competition.classes == ["1", "2", "3", "4"]
+
+
+def test_a_row_for_each_image_that_names_none_is_not_ignored(root):
+    pictures(root / "data", [f"input_{n // 5}_{n % 5}.png" for n in range(20)])
+    table(root / "labels.csv", ["writer", "code"], [[n // 5, n % 5] for n in range(20)])
+    assert "labels.csv: 20 rows beside 20 images, and no column names the images" in refused(root)
+    (root / "labels.csv").unlink()
+    assert len(described(root)[1].train.ids) == 20
+
+
+def test_rows_of_classes_that_an_image_does_not_show_are_refused(root):
+    pictures(root / "train", [f"{n}.png" for n in range(9)])
+    rows = [[n, name, int(place == n % 3)] for n in range(9) for place, name in enumerate(CLASSES)]
+    table(root / "train.csv", ["ImageID", "LabelName", "Confidence"], rows)
+    assert "'Confidence' is 0 or 1: does it say whether the image shows that class?" in refused(root)
+    table(root / "train.csv", ["ImageID", "LabelName", "Confidence"], [row for row in rows if row[2]])
+    assert described(root)[0].target == "one"
+
+
+def test_columns_of_1_and_minus_1_are_yes_and_no(root):
+    names = [f"{n}.png" for n in range(12)]
+    pictures(root / "faces", names)
+    rows = [[name, 1 if n % 2 else -1, 1 if n % 3 else -1] for n, name in enumerate(names)]
+    table(root / "list_attr.csv", ["image_id", "Bald", "Smiling"], rows)
+    assert "pass --label COLUMN, or several by commas" in refused(root)
+    _, listing, _ = described(root, label="Bald,Smiling", target="several")
+    assert listing.train.labels[:3] == [(), ("Bald", "Smiling"), ("Smiling",)]
+
+
+def test_labels_of_an_array_in_a_table_are_told_with_the_command(root):
+    root.mkdir(parents=True)
+    np.save(root / "train_images.npy", np.zeros((9, 8, 8), np.uint8))
+    table(root / "train_labels.csv", ["Id", "Category"], rows_of(range(9)))
+    message = refused(root)
+    assert "train_labels.csv: 9 rows for the 9 images in" in message
+    assert 'numpy.save("labels.npy", [row["Category"] for row in' in message
+
+
+# ---------------------------------------------------------------------------------------------------- folders and names
+
+
+def test_folders_of_initials_are_no_classes(root):
+    names = [f"{name[0]}/{name}/{n}.png" for name in ("abbey", "airport", "bar", "badlands") for n in range(4)]
+    pictures(root / "SUN", names)
+    pictures(root / "extra", ["0.png"])
+    (root / "extra/0.png").unlink()
+    assert "the folders are the initials of those within, as a/abbey" in refused(root)
+
+
+@pytest.mark.parametrize("within", ["images/images", "images"])
+def test_folders_of_data_beside_the_one_with_class_folders(root, within):
+    pictures(root / within, paths := [f"{name}/{name}_{n}.png" for name in CLASSES for n in range(4)])
+    pictures(root / "resized/resized", [path.partition("/")[2] for path in paths])
+    _, listing, told = described(root)
+    assert classes_of(root, listing.train) == {f"{within}/{path}": path.partition("/")[0] for path in paths}
+    assert "set apart: 12 images in resized/" in told
+
+
+def test_classes_in_the_names_of_validation_images(root):
+    pictures(
+        root,
+        [f"{part}/{n % 3}_{n // 3}.png" for part, count in (("training", 30), ("validation", 9)) for n in range(count)],
+    )
+    pictures(root / "testing", [f"{n:04}.png" for n in range(6)])
+    _, listing, _ = described(root)
+    assert (len(listing.train.ids), len(listing.predict.ids)) == (30, 6)
+    assert classes_of(root, listing.valid) == {f"validation/{n % 3}_{n // 3}.png": str(n % 3) for n in range(9)}
+    picture(root / "validation" / "7_0.png")
+    (root / "configs").mkdir(exist_ok=True)
+    assert "set apart: 10 images in validation/" in described(root, name="again")[2]
