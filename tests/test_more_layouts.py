@@ -86,6 +86,14 @@ def test_the_sample_of_the_last_stage_asks_for_more_images(root):
     assert len(listing.predict.ids) == 8
 
 
+def test_the_best_classes_in_columns_of_their_own_are_refused(root):
+    pictures(root / "images", [f"{n}.png" for n in range(18)])
+    table(root / "train.csv", ["image_id", "turtle_id"], rows_of(range(12)))
+    sample = [[n, *CLASSES] for n in range(12, 18)]
+    table(root / "sample_submission.csv", ["image_id", "prediction1", "prediction2", "prediction3"], sample)
+    assert "3 columns (prediction1, prediction2 and 1 more) that hold a class each, perhaps the best" in refused(root)
+
+
 def test_a_flag_of_the_held_out_images_is_no_class(root):
     pictures(
         root, paths := [f"{part}/{name}/{n}.png" for part in ("train", "val") for name in CLASSES for n in range(5)]

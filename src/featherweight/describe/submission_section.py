@@ -147,6 +147,12 @@ def _columns(sample: SampleSubmission, wanted: Facts, found: list[str], assumed:
     if set(sample.columns) == set(wanted.classes):
         return {"takes": takes}
     start, cut, end = _trimmed(sample.columns)
+    if all(map(str.isdecimal, cut)) and numbers_of(sample.distinct) is None and {*sample.distinct} <= {*wanted.classes}:
+        raise UserError(
+            f"{sample.path}: {len(cut)} columns ({examples(sample.columns, 2)}) that hold a class each, perhaps the "
+            f"best ones in their order, which are not written here\nto train on the images all the same, move that "
+            f"file away and run init again"
+        )
     for headings, before, after in ((list(sample.columns), "", ""), (cut, start, end)):
         headed = _headed(headings, wanted, assumed)
         if headed is not None:
