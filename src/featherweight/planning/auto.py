@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from featherweight.config import Competition, Recipe, Split, load_recipe
+from featherweight.config import Competition, Split, load_recipe
 from featherweight.console import PLAIN_SECONDS, duration, say
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
@@ -115,7 +115,7 @@ def _refuse_if_nothing_can_be_trained(
     """Raise UserError if, whatever is trained, listing and decoding the images leave no time for it."""
     if not candidates:
         return
-    takes = {one.size: listed.seconds_of_a_run(_seen(one, listed.competition)) for one in candidates}
+    takes = {one.size: listed.seconds_of_a_run(one.seen(listed.competition)) for one in candidates}
     size = min(takes, key=lambda size: takes[size])
     left = clock.left()
     if takes[size] < left * MARGIN - REST:
@@ -136,7 +136,7 @@ def _with_room(
 ) -> list[Candidate]:
     """Return the candidates whose decoded images fit on the disk; add to `refused` which others there are."""
     room = listed.room
-    large = [one for one in candidates if listed.bytes_of_a_run(_seen(one, listed.competition), facts.side) > room]
+    large = [one for one in candidates if listed.bytes_of_a_run(one.seen(listed.competition), facts.side) > room]
     if large:
         refused.append(f"{_by_name(large)}: the decoded images take more than the {room / 1e9:,.1f} GB of free disk")
     return [one for one in candidates if one not in large]
@@ -144,13 +144,8 @@ def _with_room(
 
 def _with_packing(measured: MeasuredCandidate, listed: ListedImages, facts: DatasetFacts) -> MeasuredCandidate:
     """Return the candidate with the time and the disk that a run of it needs for decoded images."""
-    seen = _seen(measured.candidate, listed.competition)
+    seen = measured.candidate.seen(listed.competition)
     return replace(measured, packing=listed.seconds_of_a_run(seen), packed=listed.bytes_of_a_run(seen, facts.side))
-
-
-def _seen(candidate: Candidate, competition: Competition) -> Competition:
-    """Return the competition with the candidate's image settings."""
-    return competition.seen_by(load_recipe(candidate.recipe, candidate.settings(1)))
 
 
 def _findings(
@@ -206,8 +201,7 @@ def _measured(
     alike: dict[str, list[Candidate]] = defaultdict(list)  # candidates that are left out, by reason
     took: dict[bool, float] = {}  # seconds of the latest candidate with pretrained weights (True) and without
     for candidate in _telling(candidates):
-        recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
-        seen = competition.seen_by(recipe)
+        recipe, seen = candidate.one_epoch, candidate.seen(competition)
         parameters = parameters_within_limit(recipe, seen, candidate.name)
         if parameters is None:
             alike[OVER].append(candidate)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from featherweight import budget
 from featherweight.budget import solver
-from featherweight.config import Competition, load_recipe
+from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.planning.dataset_facts import DatasetFacts
 
 STEPS_PER_EPOCH = 3  # minimum, if batches of 32 allow it
@@ -54,7 +55,21 @@ class Candidate:
         """Return `key=value` settings for that many epochs; 0 is a linear probe."""
         if epochs == 0:
             return [*self.fixed, "train.epochs=0", "warmup=null", "averages=[]", "ship=raw"]
-        return [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={-(-epochs // 10)}"]
+        return [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={evaluate_every(epochs)}"]
+
+    @cached_property
+    def one_epoch(self) -> Recipe:
+        """Its recipe for one epoch, which has all that does not depend on the length of training."""
+        return load_recipe(self.recipe, self.settings(1))
+
+    def seen(self, competition: Competition) -> Competition:
+        """Return the competition as its recipe sees it."""
+        return competition.seen_by(self.one_epoch)
+
+
+def evaluate_every(epochs: int) -> int:
+    """Return after how many epochs each a training of so many evaluates the holdout: ten times in all, at most."""
+    return -(-epochs // 10)
 
 
 def batch_size(images: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
 
 from featherweight import budget
 from featherweight.augment.table import MIRRORING
@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation import tta
 from featherweight.inspection import checks
 from featherweight.planning import views
-from featherweight.planning.candidates import BOLD, Candidate
+from featherweight.planning.candidates import BOLD, Candidate, evaluate_every
 from featherweight.planning.costs import BETWEEN_STEPS, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts
@@ -61,17 +61,29 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class PlanContext:
+    """What the options of a plan share: the data, the `seconds` to train in, and what scores are forecast from."""
+
+    facts: DatasetFacts
+    competition: Competition
+    seconds: float
+    curves: Curves
+    findings: Findings
+
+
+@dataclass(frozen=True)
 class Option:
-    """A candidate that fits into the time, with its recipe, its cost and its expected score.
+    """A candidate that fits into the time, with its cost and its expected score.
 
     Attributes:
+        settings: `key=value` settings of its recipe.
         epochs: passes over the training images (0: a linear probe).
         step: expected seconds of a training step.
         evaluation: expected seconds of an evaluation on the holdout.
     """
 
     candidate: Candidate
-    recipe: Recipe
+    settings: Sequence[str]
     parameters: int
     cost: Cost
     timeline: Timeline
@@ -82,6 +94,11 @@ class Option:
     evaluation: float
     disk: int  # bytes that a run writes
     by_size: int | None = None  # pixels, at which the network was timed in place of its own
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Its recipe, with every key."""
+        return load_recipe(self.candidate.recipe, self.settings)
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
         """Return the augmentations or views that are used: without those that mirror, if nothing is mirrored."""
@@ -121,7 +138,7 @@ class Plan:
     def deadline(self, began: float, minutes: float) -> Deadline:
         """Return the deadline of its run, `minutes` after `began` (a reading of `time.monotonic`)."""
         best = self.best
-        after = best.timeline.views + best.timeline.rest
+        after = best.timeline.predicting + best.timeline.rest
         return Deadline(began, minutes * 60, after, best.step, best.evaluation)
 
     def lines(self) -> list[str]:
@@ -163,11 +180,12 @@ def make(
     findings: Findings,
 ) -> Plan:
     """Return the plan for `seconds`. Raises UserError if no candidate fits."""
+    context = PlanContext(facts, competition, seconds, curves, findings)
     options: list[Option] = []
     reasons: list[str] = []
     for one in measured:
         candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *_fixed_by(findings, one.candidate)))
-        option = _option_with_views(facts, competition, replace(one, candidate=candidate), seconds, curves, findings)
+        option = _option(replace(one, candidate=candidate), context)
         if isinstance(option, Option):
             options.append(option)
         else:
@@ -199,34 +217,28 @@ def parameters_within_limit(recipe: Recipe, competition: Competition, name: str)
     return weighed.counted if weighed.within_limit else None
 
 
-def _option_with_views(
-    facts: DatasetFacts, competition: Competition, measured: MeasuredCandidate, *rest: Any
-) -> Option | str:
-    """Return the option with those test-time views that are worth their time; or the reason why none fits."""
+def _option(measured: MeasuredCandidate, context: PlanContext) -> Option | str:
+    """Return the candidate with those test-time views that are worth their time; or the reason why none fits."""
     candidate = measured.candidate
-    recipe = load_recipe(candidate.recipe, candidate.settings(1))
+    usual = candidate.one_epoch
     variants = [
         replace(measured, candidate=replace(candidate, fixed=(*candidate.fixed, *fewer)))
-        for fewer in views.settings(recipe, competition.seen_by(recipe))
+        for fewer in views.settings(usual, candidate.seen(context.competition))
     ]
-    tried = [_option(facts, competition, variant, *rest) for variant in variants]
+    tried = [_with_views(variant, usual, context) for variant in variants]
     fitting = [option for option in tried if isinstance(option, Option)]
     # Where none is forecast to be better than a guess, the longest training.
     return max(fitting, key=lambda option: (option.forecast.value, option.epochs)) if fitting else tried[-1]
 
 
-def _option(
-    facts: DatasetFacts,
-    competition: Competition,
-    measured: MeasuredCandidate,
-    seconds: float,
-    curves: Curves,
-    findings: Findings,
-) -> Option | str:
-    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit."""
+def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext) -> Option | str:
+    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit.
+
+    It may have fewer test-time views than the `usual` recipe.
+    """
+    facts, findings = context.facts, context.findings
     candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
-    recipe = load_recipe(candidate.recipe, candidate.settings(1))
-    seen = competition.seen_by(recipe)
+    recipe, seen = candidate.one_epoch, candidate.seen(context.competition)
     evaluation = facts.holdout * cost.view * slowdown
     after = passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
     images = facts.images + facts.holdout + facts.predict
@@ -240,7 +252,7 @@ def _option(
         )
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * BETWEEN_STEPS
-    left = seconds * MARGIN - measured.packing - after - probing - rest
+    left = context.seconds * MARGIN - measured.packing - after - probing - rest
     epochs = min(epochs_within(left, epoch, steps, evaluation), float(candidate.longest))
     least = min(SHORTEST, ENOUGH / facts.images)
     if candidate.starts_published:
@@ -251,14 +263,13 @@ def _option(
         return f"an epoch takes {duration(epoch)}, but only {duration(max(left, 0))} are left for training"
     begun = math.ceil(epochs)
     cut = [] if epochs == begun else [f"train.steps={round(epochs * steps)}"]
-    whole = load_recipe(candidate.recipe, [*candidate.settings(begun), *cut])
-    evaluated = max(1, evaluations(0, begun, whole.train.evaluate_every))
+    evaluated = evaluations(0, begun, evaluate_every(begun)) if begun else 1
     training = probing + epochs * epoch + evaluated * evaluation
-    even = curves.forecast(facts, measured.parameters, epochs, candidate.size, candidate.starts_published)
-    even = even.raised(-views.lost(recipe, load_recipe(candidate.recipe), seen))
+    even = context.curves.forecast(facts, measured.parameters, epochs, candidate.size, candidate.starts_published)
+    even = even.raised(-views.lost(recipe, usual, seen))
     return Option(
         candidate,
-        whole,
+        [*candidate.settings(begun), *cut],
         measured.parameters,
         replace(cost, memory=max(cost.memory, 2 * features)),  # they are copied once to be fitted
         Timeline(measured.packing, training, after, rest),

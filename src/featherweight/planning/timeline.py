@@ -16,20 +16,25 @@ REST = 12.0  # seconds for the start, the CSV and the report
 
 @dataclass(frozen=True)
 class Timeline:
-    """The seconds of a run, by purpose."""
+    """The seconds of a run, by purpose; `predicting` is what the network sees after its training (`passes_after`)."""
 
     packing: float
     training: float
-    views: float
+    predicting: float
     rest: float = REST
 
     @property
     def total(self) -> float:
         """The sum, in seconds."""
-        return self.packing + self.training + self.views + self.rest
+        return self.packing + self.training + self.predicting + self.rest
 
     def __str__(self) -> str:
-        parts = {"packing": self.packing, "training": self.training, "views": self.views, "the rest": self.rest}
+        parts = {
+            "packing": self.packing,
+            "training": self.training,
+            "predictions": self.predicting,
+            "the rest": self.rest,
+        }
         return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
 
 
