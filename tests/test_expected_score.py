@@ -279,6 +279,12 @@ def test_what_was_taken_off_for_a_choice_is_not_taken_off_again_with_a_gap(home,
     assert expected_score._gaps(run) == pytest.approx([-0.03, -0.05])  # one CSV counts once
 
 
+def test_the_public_score_of_a_run_that_cannot_be_read_is_no_end_of_the_next_run(home):
+    (home / "runs" / "old").mkdir(parents=True)
+    (home / "runs" / "old" / "run.json").write_text('{"recipe": "tiny", "competition": "digits"}')
+    assert expected_score._correction_of("old") == 0.0
+
+
 def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
     right = np.arange(500) % 10 > 0
     score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64), groups=None)

@@ -79,9 +79,6 @@ def test_tracks_of_road_signs_stay_together_with_no_option(here, capsys):
     assert {track.partition("/")[0] for track in tracks[1]} == {"00000", "00001", "00002"}  # each class is scored
     kept = RegroupedImages.read(run)
     assert kept is not None
-    (run.folder / "regrouped.json").rename(run.folder / "kin.json")  # as in earlier versions
-    (run.folder / "kin.json").write_text((run.folder / "kin.json").read_text().replace('"leaked"', '"torn"'))
-    assert RegroupedImages.read(run) == kept
     assert kept.leaked == kept.held_out == 18  # frames, all of them with others in training
     assert kept.agree == 1
     assert "related images stay on one side (numbered sequences by group: " in said
@@ -121,10 +118,7 @@ def test_a_run_goes_on_with_the_split_it_was_started_with(here, capsys):
     before = (folder / "split.json").read_bytes()
     recipe = (folder / "recipe.yaml").read_text()
     assert "grouped: false" in recipe
-    # As an older version left it that was killed while it trained: without the key, and without a result.
-    (folder / "recipe.yaml").write_text(recipe.replace("  grouped: false\n", ""))
-    about = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**about, "format": 2}))
+    # As a run is left that was killed while it trained: without a result.
     for file in ("result.json", "weights.safetensors", "holdout_probs.npy"):
         (folder / file).unlink()
     assert not Run.find("torn").recipe.split.grouped

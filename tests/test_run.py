@@ -1,6 +1,5 @@
-"""A run's folder: its properties, damaged files, and folders in the format before format numbers."""
+"""A run's folder: its properties, damaged files, and folders of other versions."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -46,25 +45,6 @@ def runs(workspace, home) -> Path:
     return home / "runs"
 
 
-def to_format_1(folder: Path) -> None:
-    """Rename the files as in versions without a format number, where the images to predict were called test images."""
-    for file in folder.glob("*_ids.sha256"):
-        file.unlink()
-    for old, new in (
-        ("test_probs.npy", "kept_probs.npy"),
-        ("test.csv", "kept.csv"),
-        ("predict_probs.npy", "test_probs.npy"),
-    ):
-        (folder / old).rename(folder / new)
-    facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({key: value for key, value in facts.items() if key != "format"}))
-    result = json.loads((folder / "result.json").read_text())
-    result["test"] = result.pop("predict") or result["test"]
-    (folder / "result.json").write_text(json.dumps(result))
-    recipe = (folder / "recipe.yaml").read_text()
-    (folder / "recipe.yaml").write_text("".join(line for line in recipe.splitlines(True) if line != "image: null\n"))
-
-
 def test_a_run_hands_out_what_lies_in_its_folder(runs):
     run = Run.find("one")
     ids = [run.split.train, run.split.holdout, run.split.test]
@@ -92,45 +72,18 @@ def test_what_is_not_there_yet_says_how_to_get_it(runs):
     assert run.epochs is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": 1, "competition": "digits"}', '{"format": 99}'])
-def test_a_damaged_or_later_run_json_is_one_message(runs, text):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        *((text, "damaged") for text in ("", "{", "[]", '{"recipe": 1, "competition": "digits", "format": 3}')),
+        ('{"format": 99}', r"another version .* \(format 99, not 3, at commit unknown\)"),
+        ('{"commit": "abc"}', r"another version .* \(format 1, not 3, at commit abc\)"),
+    ],
+)
+def test_a_run_json_that_is_damaged_or_of_another_version_is_one_message(runs, text, fault):
     (runs / "one" / "run.json").write_text(text)
-    with pytest.raises(UserError, match=r"run\.json: .*(damaged|later version)"):
+    with pytest.raises(UserError, match=rf"run\.json: .*{fault}"):
         Run.find("one")
-
-
-def test_runs_of_the_first_format_are_still_read(runs, capsys):
-    """By runs, report, compare, ensemble and resume, which do not change their bytes."""
-    expected = Run.find("one").result
-    to_format_1(runs / "one")
-    run = Run.find("one")
-    assert run.metadata.format == 1
-    assert run.result.predict == expected.predict
-    assert stored_probs.path(run, "predict").name == "test_probs.npy"
-    before = {path: path.read_bytes() for path in (runs / "one").iterdir()}
-    assert main.main(["resume", "one", "--no-report"]) == 0
-    assert pipeline.execute(run) == expected
-    assert set((runs / "one").iterdir()) == {*before}
-    assert all(path.read_bytes() == text for path, text in before.items() if path.name != "result.json")
-    assert main.main(["compare", "one", "two"]) == 0
-    assert main.main(["runs"]) == 0
-    assert main.main(["report", "one"]) == 0
-    made, result = ensemble(["one", "two"], fit=False, name="both", command=["x"])
-    assert made.metadata.format == 3
-    assert result.test is not None
-    mean = (Run.find("one").probs("test").astype(float) + Run.find("two").probs("test")) / 2
-    np.testing.assert_allclose(made.probs("test"), mean, atol=1e-6)
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_result_of_the_first_format_without_answers_is_that_of_the_test_part(runs):
-    result = Run.find("one").result
-    to_format_1(runs / "one")
-    stored = runs / "one" / "result.json"
-    said = json.loads(stored.read_text())
-    stored.write_text(json.dumps({**said, "test": {**said["test"], "count": result.test.count}}))
-    assert Run.find("one").result.predict is None
-    assert Run.find("one").result.test.count == result.test.count
 
 
 def test_runs_at_different_image_sizes_are_compared_and_combined(runs, capsys):
@@ -198,14 +151,15 @@ def test_images_replaced_under_their_names_are_other_images(runs, monkeypatch, c
     assert note.read_text().splitlines()[1] == "today"
 
 
-@pytest.mark.parametrize("count", [359, 300])
-def test_older_answers_that_say_not_of_which_images_they_are_count_where_their_number_fits(runs, count):
-    (runs / "one" / "predict_ids.sha256").unlink()
-    probs = np.load(runs / "one" / "predict_probs.npy")
-    np.save(runs / "one" / "predict_probs.npy", probs[:count])
+def test_answers_are_computed_again_if_nothing_says_of_which_images_they_are(runs):
+    note, probs = runs / "one" / "predict_ids.sha256", np.load(runs / "one" / "predict_probs.npy")
+    said = note.read_text()
+    note.unlink()
+    np.save(runs / "one" / "predict_probs.npy", probs[::-1])
     ids = Run.find("one").competition.load().predict.ids
-    assert (stored_probs.read(Run.find("one"), "predict", ids) is None) == (count < 359)
+    assert stored_probs.read(Run.find("one"), "predict", ids) is None
     pipeline.execute(Run.find("one"))
+    assert note.read_text() == said
     np.testing.assert_array_equal(np.load(runs / "one" / "predict_probs.npy"), probs)
 
 

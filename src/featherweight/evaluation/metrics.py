@@ -220,11 +220,8 @@ class Score:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Score:
-        """Return a score from its stored form; older runs store only whether it was a loss."""
-        loss = stored.get("lower_is_better", False)
-        fields = {key: value for key, value in stored.items() if key not in ("lower_is_better", "plain")}
-        plain = stored.get("plain") and tuple(stored["plain"])
-        return cls(**({"metric": "log_loss" if loss else "accuracy"} | fields), plain=plain)
+        """Return a score from its stored form, in which a pair is a list."""
+        return cls(**{**stored, "plain": stored.get("plain") and tuple(stored["plain"])})
 
 
 def plain(probs: NDArray[np.floating], several: bool) -> Answers:

@@ -7,11 +7,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, Field
 
 from featherweight import atomic
 from featherweight.console import say
@@ -26,7 +25,7 @@ from featherweight.runs import fitted, groups
 from featherweight.runs.metadata import DELETE_TO_CONTINUE, SplitIds, read_record
 from featherweight.runs.run import Run
 
-FILE, OLD_FILE = "regrouped.json", "kin.json"
+FILE = "regrouped.json"
 WARNED = 0.01  # share of the held-out images with related ones in training that is warned of
 FEWEST_UNRELATED = 10  # images that a score is computed for
 
@@ -45,7 +44,7 @@ class RegroupedImages:
     """
 
     moved: int
-    leaked: Annotated[int, Field(validation_alias=AliasChoices("leaked", "torn"))]  # the name in earlier versions
+    leaked: int
     held_out: int
     agree: float
     by: str
@@ -80,9 +79,9 @@ class RegroupedImages:
 
     @classmethod
     def read(cls, run: Run) -> RegroupedImages | None:
-        """Read it from a run's folder; None if no image has moved, or the run is older."""
-        path = next((path for name in (FILE, OLD_FILE) if (path := run.folder / name).is_file()), None)
-        return None if path is None else read_record(path, cls, DELETE_TO_CONTINUE)
+        """Read it from a run's folder; None if no image has moved."""
+        path = run.folder / FILE
+        return read_record(path, cls, DELETE_TO_CONTINUE) if path.is_file() else None
 
 
 def split(run: Run, data: Data) -> Packs:

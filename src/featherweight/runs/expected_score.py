@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.errors import count_of
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation import leaderboard, stratification
 from featherweight.evaluation.metrics import Metric, Score, metric_by_name
 from featherweight.evaluation.unlabelled import DomainFeatures
@@ -244,9 +244,12 @@ def _gaps(run: Run) -> list[float]:
 
 def _correction_of(name: str) -> float:
     """Return what a run, if it is still here, has added to its holdout score before any shift or luck."""
-    run = Run.find(name) if Run.exists(name) else None
-    expected = Expected.read(run) if run else None
-    if run is None or expected is None:
+    if not Run.exists(name):
         return 0.0
-    start = expected.start.value - run.result.holdout.value if expected.start else 0.0
-    return expected.correction + expected.of.sign * start
+    try:
+        run = Run.find(name)
+        expected = Expected.read(run)
+        start = expected.start.value - run.result.holdout.value if expected and expected.start else 0.0
+    except UserError:  # damaged, or of another version: it says so when it is asked for
+        return 0.0
+    return expected.correction + expected.of.sign * start if expected else 0.0

@@ -20,7 +20,7 @@ DAMAGED = "the file is damaged"
 RESTORE_OR_RESTART = "restore it from a copy, or start a new run"
 DELETE_TO_CONTINUE = "delete it to continue without it"
 T = TypeVar("T")
-FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 related images could be separated
+FORMAT = 3  # of a run's folder
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ class Metadata:
     weights: tuple[float, ...] = ()
     format: int = FORMAT
 
-    @property
-    def changes(self) -> list[str]:
-        """The settings under which its stored recipe means today what it meant in its format."""
-        return [] if self.format >= 3 else ["split.grouped=false"]
-
     def write(self, folder: Path) -> None:
         """Write it into a run's folder."""
         content = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
@@ -55,12 +50,13 @@ class Metadata:
 
     @classmethod
     def read(cls, folder: Path) -> Metadata:
-        """Read it from a run's folder. Raises UserError for a file that is damaged, or of a later version."""
+        """Read it from a run's folder. Raises UserError for a file that is damaged, or of another version."""
         path = folder / "run.json"
         content = {"format": 1, **read_json(path, RESTORE_OR_RESTART)}
-        if content["format"] not in range(1, FORMAT + 1):
+        if content["format"] != FORMAT:
             raise UserError(
-                f"{path}: the run was made by a later version of featherweight (format {content['format']})"
+                f"{path}: another version of featherweight made this run (format {content['format']}, not {FORMAT}, "
+                f"at commit {content.get('commit') or 'unknown'}): use that version, or train it again with this one"
             )
         known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
         return _typed(path, cls, known, RESTORE_OR_RESTART)

@@ -43,10 +43,7 @@ class Result:
         again = f"delete it, and ./run.sh resume {run.name} scores it again"
         with explained(path, f"{DAMAGED}; {again}"):
             stored = read_json(path, again)
-            metric = {"metric": run.competition.metric.name}  # older scores do not name it
-            scores = {part: Score.read(metric | stored[part]) for part in PARTS if stored.get(part)}
-            if run.metadata.format == 1 and "test" in scores and scores["test"].count != len(run.split.test):
-                scores["predict"] = scores.pop("test")
+            scores = {part: Score.read(stored[part]) for part in PARTS if stored.get(part)}
             return cls(
                 stored["parameters"],
                 stored["limit"],

@@ -47,9 +47,6 @@ from featherweight.untrusted_files import explained
 if TYPE_CHECKING:
     import pandas as pd
 
-# Before there was a format number, "test" were the competition's images, and "kept" today's test part.
-FILES_OF_FORMAT_1 = {"test": "kept", "predict": "test"}
-
 
 @dataclass(frozen=True)
 class Run:
@@ -76,7 +73,7 @@ class Run:
             raise UserError(f"there is no run called '{name}'{nearest(name, known) or ';'} see them all: ./run.sh runs")
         metadata = Metadata.read(folder)
         with stored_sources(folder):
-            recipe = load_recipe(str(folder / "recipe.yaml"), metadata.changes)
+            recipe = load_recipe(str(folder / "recipe.yaml"))
         stored = data_here(load_competition(str(folder / "competition.yaml")), metadata.competition)
         # Not `resolve`: a link may have another name than its target.
         return cls(Path(os.path.abspath(folder)), recipe, stored.seen_by(recipe), metadata)  # noqa: PTH100
@@ -84,7 +81,7 @@ class Run:
     def recipe_with(self, changes: Sequence[str | Override]) -> Recipe:
         """Return its recipe with some keys changed; custom networks are loaded from the source stored with the run."""
         with stored_sources(self.folder):
-            return load_recipe(str(self.folder / "recipe.yaml"), [*self.metadata.changes, *changes])
+            return load_recipe(str(self.folder / "recipe.yaml"), changes)
 
     def note_shortened(self, step: int, total: int) -> None:
         """Store in its recipe that from `step` on the run has `total` steps at most."""
@@ -178,7 +175,7 @@ class Run:
         """Return the path of a labelled part's CSV, or of the submission."""
         if part == "predict":
             return paths.submissions() / f"{self.name}.csv"
-        return self.folder / f"{self.file_stem(part)}.csv"
+        return self.folder / f"{part}.csv"
 
     @cached_property
     def split(self) -> SplitIds:
@@ -253,10 +250,6 @@ class Run:
             weighed = budget.weigh_model(self.load_model(), self.competition, self.recipe_name)
         weighed.refuse_if_over()
         return weighed
-
-    def file_stem(self, part: str) -> str:
-        """Return the stem of a part's file names."""
-        return FILES_OF_FORMAT_1.get(part, part) if self.metadata.format == 1 else part
 
 
 def _tensors(weights: Path) -> dict[str, torch.Tensor]:

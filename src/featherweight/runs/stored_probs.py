@@ -1,6 +1,6 @@
 """The model's own probabilities of a part of the data, in the run's folder: `PART_probs.npy`, float32 [N, K], and
 `PART_ids.sha256`, a checksum of the ids of the images and their order and, in a second line, the hash of their files
-(`Pack.content`). Older runs lack the second or both.
+(`Pack.content`) if that is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def path(run: Run, part: str) -> Path:
     """Return the path of a part's probabilities."""
-    return run.folder / f"{run.file_stem(part)}_probs.npy"
+    return run.folder / f"{part}_probs.npy"
 
 
 def read(run: Run, part: str, ids: Sequence[str] | None = None, content: str = "") -> NDArray[np.float32] | None:
@@ -64,27 +64,22 @@ def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str], c
 
 
 def of_same_images(one: Run, other: Run, part: str) -> bool:
-    """True if the stored probabilities of both runs are of the same images of a part, in the same order.
-
-    Of older runs, which have not stored which images these are, only the numbers of images are compared.
-    """
+    """True if the stored probabilities of both runs are of the same images of a part, in the same order."""
     own, others = read(one, part), read(other, part)
     if own is None or others is None or len(own) != len(others):
         return False
-    notes = [_ids_file(run, part) for run in (one, other)]
-    known = [_lines(note) for note in notes if note.exists()]
-    return len(known) < 2 or _agree(*known)
+    return _agree(_lines(one, part), _lines(other, part))
 
 
 def _is_of(run: Run, part: str, ids: Sequence[str], content: str) -> bool:
     """True if a part's stored probabilities are of these images, as far as is known."""
+    return _agree(_lines(run, part), [_checksum(ids), *filter(None, [content])])
+
+
+def _lines(run: Run, part: str) -> list[str]:
+    """Return the lines of a note, none if it is gone; a damaged one has those of other images."""
     note = _ids_file(run, part)
-    return not note.exists() or _agree(_lines(note), [_checksum(ids), *filter(None, [content])])
-
-
-def _lines(note: Path) -> list[str]:
-    """Return the lines of a note; a damaged one has those of other images."""
-    return note.read_text(errors="replace").split()
+    return note.read_text(errors="replace").split() if note.exists() else []
 
 
 def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -93,7 +88,7 @@ def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _ids_file(run: Run, part: str) -> Path:
-    return run.folder / f"{run.file_stem(part)}_ids.sha256"
+    return run.folder / f"{part}_ids.sha256"
 
 
 def _checksum(ids: Sequence[str]) -> str:
