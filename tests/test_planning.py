@@ -40,6 +40,7 @@ from featherweight.planning.plan_file import write
 from featherweight.planning.timeline import passes_after
 from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.deadline import evaluations
+from featherweight.training.forecast import step_seconds
 from featherweight.training.head import Head
 
 DIGITS = load_competition("digits")
@@ -476,8 +477,8 @@ def test_under_a_larger_limit_there_is_a_network_that_fills_it():
 
 def test_the_first_epoch_of_a_pilot_is_no_measure_of_its_steps():
     history = pd.DataFrame({"step": [5, 10, 15], "seconds": [8.0, 10.0, 12.0]})
-    assert pilots.step_seconds(history) == pytest.approx(0.4)
-    assert pilots.step_seconds(pd.DataFrame({"step": [0], "seconds": [0.0]})) == 0
+    assert step_seconds(history) == pytest.approx(0.4)
+    assert step_seconds(pd.DataFrame({"step": [0], "seconds": [0.0]})) == 0
 
 
 def test_what_a_run_does_after_its_training_is_planned():

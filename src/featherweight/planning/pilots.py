@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,8 @@ from featherweight.planning.costs import Machine, MeasuredCandidate
 from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
+from featherweight.training.forecast import step_seconds
 from featherweight.training.probe import rows_fitted
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EPOCHS = 3  # at least,
 STEPS = 60  # and as many as have these steps, if there is time: of a small set three epochs may have less than ten
@@ -259,14 +257,6 @@ def _trained(
         view,
         trainer.probe_seconds,
     )
-
-
-def step_seconds(history: pd.DataFrame) -> float:
-    """Return the seconds of a step after the first epoch, which also selects kernels and fills caches; 0 without
-    steps.
-    """
-    steps = int(history["step"].iloc[-1] - history["step"].iloc[0])
-    return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / steps if steps else 0.0
 
 
 def _named(data: Data, ids: Sequence[str]) -> LabelledPack:

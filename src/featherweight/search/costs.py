@@ -24,6 +24,7 @@ from featherweight.errors import UserError, count_of
 from featherweight.evaluation.inference import predict_probs
 from featherweight.runs.request import cropped_as_published
 from featherweight.search.trials import Search, trained
+from featherweight.training.forecast import step_seconds
 
 DRAWN = 16  # candidates drawn to see what the space contains
 PROBED = 4  # timed steps, after as many untimed ones
@@ -99,12 +100,12 @@ def costs(search: Search) -> Costs:
     with tempfile.TemporaryDirectory() as folder:
         of_some = dataclasses.replace(search, competition=competition, data=Data(some, None, part))
         probe = trained(of_some, short_recipe(recipe, 2), Path(folder))
-        first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
+        history = pd.read_csv(Path(folder) / "history.csv")
     evaluation = _timed(lambda: predict_probs([probe.model], part.images, runtime=search.device))
     final = _timed(lambda: probe.metric_input(search.device))
     over, heaviest = _survey(search, recipe)
     return Costs(
-        epoch=float((second["seconds"] - first["seconds"]) / first["step"]) * (len(train) // size),
+        epoch=step_seconds(history) * (len(train) // size),
         evaluation=evaluation / share,
         final=final / share,
         epochs=recipe.train.epochs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from featherweight.console import duration, rate
 from featherweight.errors import count_of
 from featherweight.runtime.torch_internals import spare_the_flop_counter
 from featherweight.training.progressive import Progressive
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TIMED_STEPS = 3  # after a first one that is not timed: it chooses kernels and fills caches
 MIN_SECONDS = 2.0  # that the timed steps take together, for a reliable estimate
@@ -86,6 +90,16 @@ def remaining_area(progressive: Progressive | None, step: int, total: int) -> fl
     if progressive is None:
         return float(total - step)
     return sum(progressive.scale(later / total) ** 2 for later in range(step, total))
+
+
+def step_seconds(history: pd.DataFrame) -> float:
+    """Return the seconds of a step after the first epoch, which also selects kernels and fills caches; 0 without
+    steps.
+
+    `history` has a row per epoch, as `Trainer.fit` returns it.
+    """
+    steps = int(history["step"].iloc[-1] - history["step"].iloc[0])
+    return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / steps if steps else 0.0
 
 
 def peak_memory() -> int:
