@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -25,18 +25,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     A link stays one, and the file that it leads to is replaced. Raises OSError (disk full, no permission) with the old
     file untouched and nothing left beside it, NotWritten for a place where there can be no file.
     """
-    path, beside = _part(path)
-    try:
-        with beside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        _name(error, path)
-        raise
-    sync_folder(path.parent)
+    with _replacing(path, "wb") as stream:
+        stream.write(content)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -45,11 +35,18 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def text_stream(path: Path) -> Iterator[TextIO]:
+def text_stream(path: Path) -> Iterator[IO[str]]:
     """Yield a text stream, in UTF-8, whose content replaces `path` at the end; an exception discards it."""
+    with _replacing(path, "w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+@contextmanager
+def _replacing(path: Path, mode: str, encoding: str | None = None, newline: str | None = None) -> Iterator[IO[Any]]:
+    """Yield a stream into a file beside `path` that replaces it at the end; an exception discards it."""
     path, beside = _part(path)
     try:
-        with beside.open("w", encoding="utf-8", newline="") as stream:
+        with beside.open(mode, encoding=encoding, newline=newline) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
