@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,12 +54,12 @@ def pixels(  # the parameters are the keys of a competition's file
     come one after the other (`channels: last`) or a whole picture of each does (`first`).
     """
     trains, tests = _paths(root, train), _paths(root, test)
-    layout = Layout(values, bands, [*leave_out], (range[0], range[-1]), channels, first_id)
+    layout = Layout(values, bands, leave_out, (range[0], range[-1]), channels, first_id)
     beside = existing(root, labels) if labels else None
 
     def part(wanted: Sequence[str] | None) -> Samples:
         text = {"id": id, "label": None if beside else label, "split": split}
-        read = _joined([_read(path, layout, text) for path in trains], layout)
+        read = _joined([_read(path, layout, text) for path in trains])
         labels = _labels(beside, id, label, read) if beside else read.text["label"]
         rows = np.arange(len(read.images))
         if split:
@@ -72,10 +73,9 @@ def pixels(  # the parameters are the keys of a competition's file
         if not tests:
             samples = part(test_rows)
             return Samples(samples.ids, samples.images, places=samples.places)
-        skip = Layout(
-            values, bands, [*leave_out, *([test_label] if test_label else [])], layout.range, channels, first_id
-        )
-        read = _joined([_read(path, skip, {"id": test_id or (None if labels else id)}) for path in tests], skip)
+        of_tests = replace(layout, leave_out=[*leave_out, *([test_label] if test_label else [])])
+        text = {"id": test_id or (None if labels else id)}
+        read = _joined([_read(path, of_tests, text) for path in tests])
         return read.samples(np.arange(len(read.images)), None)
 
     def answers() -> Mapping[str, Label]:
@@ -93,21 +93,29 @@ def pixels(  # the parameters are the keys of a competition's file
     )
 
 
+@dataclass(frozen=True)
 class Layout:
-    """How pixels are arranged in a table."""
+    """How pixels are arranged in a table, by the keys of a competition's file."""
 
-    def __init__(  # as the keys of a competition's file
-        self, values: str | None, bands: Sequence[str], skip: list[str], range: Limits, channels: str, first_id: int
-    ) -> None:
-        self.values, self.bands, self.skip, self.range = values, list(bands), skip, range
-        self.channels, self.first_id = channels, first_id
+    values: str | None
+    bands: Sequence[str]
+    leave_out: Sequence[str]
+    range: Limits
+    channels: str
+    first_id: int
 
 
+@dataclass(frozen=True)
 class PixelRows:
-    """Images in tables, uint8 [N, H, W] or [N, H, W, 3], and their text columns by meaning."""
+    """Images in tables, uint8 [N, H, W] or [N, H, W, 3], their text columns by meaning, and where each row stands.
 
-    def __init__(self, images: NDArray[np.uint8], text: dict[str, list[str]], places: list[str], first_id: int) -> None:
-        self.images, self.text, self.places, self.first_id = images, text, places, first_id
+    Without ids, rows are counted from `first_id`.
+    """
+
+    images: NDArray[np.uint8]
+    text: Mapping[str, Sequence[str]]
+    places: Sequence[str]
+    first_id: int
 
     def samples(self, rows: NDArray[np.int64], labels: Sequence[str] | None) -> Samples:
         """Return some of the rows as images; without ids, an id is the row's number."""
@@ -142,13 +150,13 @@ def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Pixe
     elif layout.values:
         images = _spelled(table, layout.values, layout, path)
     else:
-        skipped = [name for name in {*wanted.values(), *layout.skip} if name in table.columns]
+        skipped = [name for name in {*wanted.values(), *layout.leave_out} if name in table.columns]
         images = _square(_numbers(table.drop(columns=skipped), layout.range, path), layout.channels, path)
     text = {what: [str(value) for value in table[name]] for what, name in wanted.items()}
     return PixelRows(images, text, [f"{path}:{row}" for row in range(1, len(table) + 1)], layout.first_id)
 
 
-def _joined(parts: Sequence[PixelRows], layout: Layout) -> PixelRows:
+def _joined(parts: Sequence[PixelRows]) -> PixelRows:
     if len(parts) == 1:
         return parts[0]
     text = {what: [value for part in parts for value in part.text[what]] for what in parts[0].text}
@@ -156,7 +164,7 @@ def _joined(parts: Sequence[PixelRows], layout: Layout) -> PixelRows:
         images = np.concatenate([part.images for part in parts])
     except ValueError:
         raise UserError(f"{parts[0].places[0]}: the tables hold images of different sizes") from None
-    return PixelRows(images, text, [place for part in parts for place in part.places], layout.first_id)
+    return PixelRows(images, text, [place for part in parts for place in part.places], parts[0].first_id)
 
 
 def _labels(path: Path, id: str | None, label: str, rows: PixelRows) -> list[str]:
