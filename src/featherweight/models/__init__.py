@@ -164,11 +164,11 @@ def outline(spec: Choice, shape: Shape) -> Classifier:
 
 
 @contextmanager
-def outline_run(model: Classifier, shape: Shape, images: int = 1) -> Iterator[Tensor]:
-    """Context in which an outline can run; yields images [B, C, H, W] for it, on the model's device."""
+def outline_run(model: Classifier, shape: Shape) -> Iterator[Tensor]:
+    """Context in which an outline can run; yields an image for it, [1, C, H, W], on the model's device."""
     device = model.normalize.mean.device
     with torch.no_grad(), on_meta_device() if device.type == "meta" else nullcontext():
-        yield torch.zeros(images, shape.channels, shape.size, shape.size, device=device)
+        yield torch.zeros(1, shape.channels, shape.size, shape.size, device=device)
 
 
 def start_pretrained(model: Classifier, spec: Choice, shape: Shape) -> str:

@@ -48,7 +48,7 @@ def search(
     stems = dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])])
     name = name or paths.plain("-".join(stems))
     paths.refuse_name(name, "--name")
-    recipe = paths.own_config("recipes", name, "--name")
+    recipe = paths.own_recipe(name, "--name")
     outcome.refuse_if_not_ours(recipe, name)
     to_win = load_competition(rival).seen_by(search_space.recipe({}))
     search_space.refuse_bad_values(to_win)

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or choose another family")
     tables.members(members[: arguments.count], counted, time.monotonic() - began)
     if arguments.write:
-        path = paths.own_config("recipes", arguments.write, "--write")
+        path = paths.own_recipe(arguments.write, "--write")
         solver.write(members[0], arguments.write, path)
         print(f"wrote {path}\nnext: {typed(arguments.write, '--competition', arguments.competition)}")
     else:

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     last = arguments.what.rstrip("/").rpartition("/")[2].removesuffix(".yaml")
     stem = arguments.name or paths.plain(f"{last}_{limit}")
     paths.refuse_name(stem, "--name")
-    path = paths.own_config("recipes", stem, "--name")
+    path = paths.own_recipe(stem, "--name")
     if path.exists():
         raise UserError(f"--name {stem}: there is already a recipe {path}; choose another name")
     trim.refuse_uncuttable(recipe.model)
