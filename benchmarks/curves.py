@@ -21,7 +21,7 @@ from pathlib import Path
 
 from featherweight import atomic
 from featherweight.config import Competition, load_competition, load_recipe
-from featherweight.planning.candidates import FAST, SMALL, STORED, batches
+from featherweight.planning.candidates import FAST, SMALL_SIDE, STORED_SIDE, batches
 from featherweight.planning.curves import NUMBERS, PUBLISHED, TABLE
 from featherweight.runs import pipeline
 from featherweight.runs.request import RunRequest
@@ -45,7 +45,7 @@ def settings(network: str, epochs: int, images: int, arguments: argparse.Namespa
     if arguments.size is not None:
         chosen += [f"image.size={arguments.size}"]
     if network in PUBLISHED:
-        store = "null" if small else str(STORED)
+        store = "null" if small else str(STORED_SIDE)
         chosen += [f"image.store={store}", *(["warmup=null", "averages=[]", "ship=raw"] if epochs == 0 else [])]
     chosen += [f"split.holdout={HOLDOUT if arguments.images else 0.2}"]
     if arguments.images:
@@ -86,7 +86,7 @@ def main() -> None:
         for epochs in arguments.epochs:
             name = f"curve-{Path(arguments.competition).stem}-{images}-{network}-{epochs}"
             name += f"-{arguments.size}px" if arguments.size else ""
-            changes = settings(network, epochs, images, arguments, competition.image.size <= SMALL)
+            changes = settings(network, epochs, images, arguments, competition.image.size <= SMALL_SIDE)
             run = trained(name, NETWORKS[network][0], changes, Path(arguments.competition).stem, competition)
             shape, score = run.competition.shape, run.result.holdout
             row = {

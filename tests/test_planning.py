@@ -29,7 +29,7 @@ from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilots import MirrorDrop, Pilot, PilotContext, piloted
 from featherweight.planning.plan import (
-    MARGIN,
+    PLANNED_SHARE,
     Findings,
     Plan,
     _for_these_classes,
@@ -93,8 +93,8 @@ def test_the_epochs_fill_the_time_and_no_more():
     for seconds in (30.0, 60.0, 120.0):
         best = plan(seconds, step=0.1).best
         one_more = best.timeline.training / best.epochs
-        assert best.timeline.total <= MARGIN * seconds + 12
-        assert best.timeline.total + one_more > MARGIN * seconds
+        assert best.timeline.total <= PLANNED_SHARE * seconds + 12
+        assert best.timeline.total + one_more > PLANNED_SHARE * seconds
 
 
 def test_of_few_epochs_the_last_is_cut_where_the_time_ends():
@@ -104,7 +104,7 @@ def test_of_few_epochs_the_last_is_cut_where_the_time_ends():
     assert best.epochs % 1
     assert best.recipe.train.steps == round(best.epochs * steps)
     assert best.recipe.train.epochs == int(best.epochs) + 1
-    assert MARGIN * 60 - 12 < best.timeline.total <= MARGIN * 60 + 12
+    assert PLANNED_SHARE * 60 - 12 < best.timeline.total <= PLANNED_SHARE * 60 + 12
 
 
 def test_where_no_epoch_fits_a_part_of_one_is_trained():
@@ -112,7 +112,7 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained():
     steps = TASK.images // best.recipe.train.batch_size
     assert 0.25 <= best.epochs < 1
     assert (best.recipe.train.epochs, best.recipe.train.steps) == (1, round(best.epochs * steps))
-    assert best.timeline.total <= MARGIN * 60 < 60
+    assert best.timeline.total <= PLANNED_SHARE * 60 < 60
     assert re.search(r": 0\.\d\d of an epoch in ", best.line)
 
 
@@ -581,8 +581,8 @@ def test_the_command_plans_and_stores_a_recipe(home, monkeypatch, capsys):
     """Only one candidate is measured, and its pilot has two seconds."""
     from featherweight.cli.main import main
 
-    monkeypatch.setattr(auto, "MEASURING", 0.0)
-    monkeypatch.setattr(auto, "PILOTING", 0.02)
+    monkeypatch.setattr(auto, "MEASURING_SHARE", 0.0)
+    monkeypatch.setattr(auto, "PILOT_SHARE", 0.02)
     assert main(["auto", "--minutes", "2", "--plan", "--threads", "1"]) == 0
     said = capsys.readouterr().out
     assert "the plan: " in said
@@ -744,12 +744,12 @@ def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_
     listed.load(small)
     assert listed.bytes_of_a_run(small, 40) == 3 * 40 * 32**2
     assert listed.seconds(small.image) == 0
-    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32 + 40 * packing_time.GROUPING_SMALL)
+    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32 + 40 * packing_time.GROUPING_SMALL_SECONDS)
     listed.load(folders)  # as for a pilot, which looks for no copies
-    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.GROUPING_SMALL)
+    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.GROUPING_SMALL_SECONDS)
     assert ListedImages(folders).seconds_of_a_run(folders) == 0  # an earlier run has looked for them
-    monkeypatch.setattr(packing_time.image_groups, "MOST", 39)
-    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.COMPARING)
+    monkeypatch.setattr(packing_time.image_groups, "MOST_SEARCHED", 39)
+    assert listed.seconds_of_a_run(folders) == pytest.approx(40 * packing_time.COMPARING_SECONDS)
     monkeypatch.setattr(packing_time.image_groups, "LARGEST", 0)
     assert listed.seconds_of_a_run(folders) == 0  # too many bytes to look for copies
     assert ListedImages(folders).seconds(small.image) == 0

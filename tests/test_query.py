@@ -144,7 +144,7 @@ def test_of_many_differences_the_first_are_told(monkeypatch):
     record("a")
     record("b")
     record("c", lr=0.2)
-    monkeypatch.setattr(query, "DIFFERENT", 0)
+    monkeypatch.setattr(query, "KEYS_SHOWN", 0)
     assert query.differences(query.table()) == ["", "", "and 1 more"]
 
 

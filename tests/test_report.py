@@ -194,7 +194,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
         return dataclasses.replace(data, train=dataclasses.replace(data.train, images=images))
 
     monkeypatch.setattr(pack, "load", leaky)
-    monkeypatch.setattr(checks, "NEAR", 100)
+    monkeypatch.setattr(checks, "MOST_COMPARED", 100)
     text = write.write(Run.find(str(folder))).read_text()
     assert '<b class="bad">the holdout leaks</b>' in text
     assert f"3 of {size['holdout']} held-out images" in text

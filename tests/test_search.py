@@ -357,7 +357,7 @@ def test_a_gpu_that_fails_ends_the_worker_and_costs_no_candidate(home, monkeypat
 
 @pytest.mark.slow
 def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatch):
-    monkeypatch.setattr("featherweight.search.trials.HOPELESS", 20)
+    monkeypatch.setattr("featherweight.search.trials.MOST_UNTRAINED", 20)
     write(home, QUICK + "search:\n  optimizer.lr: [0.1, 0.2]\n")
     assert main.main(["search", "quick", "--trials", "5"]) == 0
     assert sorted(params["optimizer.lr"] for _, params, _ in trained(home)) == ["0.1", "0.2"]

@@ -29,7 +29,7 @@ def test_what_are_no_seeds_is_refused(text):
 
 @pytest.mark.usefixtures("few_digits")
 def test_several_seeds_are_several_runs_and_their_mean(home, monkeypatch, capsys):
-    monkeypatch.setattr(series, "SOON", 0.0)
+    monkeypatch.setattr(series, "SHORT_SECONDS", 0.0)
     assert main.main(["tiny", "--seeds", "0-2", *QUICK]) == 0
     rows = ledger.read()
     assert rows["run"].tolist() == ["tiny-digits-s0", "tiny-digits-s1", "tiny-digits-s2"]

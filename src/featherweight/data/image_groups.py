@@ -25,7 +25,7 @@ from featherweight.data.split import rarest
 from featherweight.errors import count_of
 
 VERSION = 1  # of the groups stored beside a pack: another search stores them anew
-MOST = 200_000  # images in which near-duplicates are searched for before training; inspect searches any number
+MOST_SEARCHED = 200_000  # images in which near-duplicates are searched for before training; inspect searches any number
 LARGEST = 2**34  # bytes of images that are read for it
 FEW_BYTES = 2**24  # of images in memory only, whose groups are remembered
 TOO_LARGE = 0.3  # of all images: a larger group is not one picture with its copies
@@ -70,7 +70,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
         joined = _joined(named.group, kept)
     copies, by = sum(map(len, kept)), named.by
     if len(set(joined.tolist())) < len(set(named.group.tolist())):
-        by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
+        by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST_SEARCHED else "")]
     return ImageGroups(joined, by, same, sum(map(len, same)) - copies, named.ungrouped, named.are_declared)
 
 
@@ -124,7 +124,7 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
     count, size = sum(map(len, packs)), int(np.prod(packs[0].images.shape[1:]))
     if count * size > LARGEST:
         return []
-    near, folder = count <= MOST, packs[0].folder
+    near, folder = count <= MOST_SEARCHED, packs[0].folder
     cache = None
     if folder is not None and all(pack.folder for pack in packs):
         # What is cut from stored photographs is not in the name of their pack.

@@ -26,7 +26,7 @@ from featherweight.schema import Choice
 Target = Literal["one", "several", "ordered"]
 
 CANDIDATES = 64  # thresholds tried for all classes, and positions tried for each cut point
-FEWEST = 10  # independent images that a rule is fitted to
+FEWEST_IMAGES = 10  # independent images that a rule is fitted to
 ROUNDS = 10  # of coordinate ascent over the cut points
 
 
@@ -80,7 +80,7 @@ def fit(
     The kind of decision is chosen by 5-fold cross-validation, in which images of one of the `groups` share a fold.
     """
     classes = probs.shape[1]
-    if not is_fitted(target, metric) or independent(len(probs), groups) < FEWEST:
+    if not is_fitted(target, metric) or independent(len(probs), groups) < FEWEST_IMAGES:
         return unfitted(target, classes)
     candidates = _candidates(target, metric, classes)
 
@@ -97,10 +97,10 @@ def cross_fitted(
 ) -> Answers:
     """Return the answers by 5-fold cross-fitting: each fold is answered by a decision that is fitted to the others.
 
-    Images of one of the `groups` int64 [N] share a fold. Where nothing is fitted, or fewer than FEWEST images or groups
+    Images of one of the `groups` int64 [N] share a fold. Where nothing is fitted, or fewer than FEWEST_IMAGES images or
     are there, these are the plain answers.
     """
-    if not is_fitted(target, metric) or independent(len(probs), groups) < FEWEST:
+    if not is_fitted(target, metric) or independent(len(probs), groups) < FEWEST_IMAGES:
         return unfitted(target, probs.shape[1])(probs)
 
     def fitted(some: NDArray[np.bool_]) -> DecisionRule:

@@ -19,8 +19,8 @@ from featherweight.evaluation.bootstrap import Groups, independent, numbered
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import METRICS, Score
 
-MOST = 3000  # images of each part that the domain classifier is fitted to
-FEWEST = 20  # images of each part; with fewer no shift is looked for
+MOST_IMAGES = 3000  # images of each part that the domain classifier is fitted to
+FEWEST_IMAGES = 20  # images of each part; with fewer no shift is looked for
 FOLDS = 5  # of the cross-validation; with fewer groups of related images in a part no shift is looked for either
 DRAWS = 20  # of true classes from probabilities
 HEAVIEST = 10.0  # largest importance weight before normalisation
@@ -68,9 +68,9 @@ def domain(labelled: Floats, unlabelled: Floats, groups: tuple[Groups | None, Gr
     from sklearn.preprocessing import StandardScaler
 
     random, even = np.random.default_rng(0), np.ones(len(labelled))
-    chosen = [np.sort(random.permutation(len(part))[:MOST]) for part in (labelled, unlabelled)]
+    chosen = [np.sort(random.permutation(len(part))[:MOST_IMAGES]) for part in (labelled, unlabelled)]
     chosen_groups = [None if of is None else of[some] for of, some in zip(groups, chosen, strict=True)]
-    if min(map(len, chosen)) < FEWEST or too_few_groups(chosen_groups, chosen):
+    if min(map(len, chosen)) < FEWEST_IMAGES or too_few_groups(chosen_groups, chosen):
         return Domain(Score(0.5, 0.0, 1.0, sum(map(len, chosen)), "auc"), even)
     features = np.concatenate([part[places] for part, places in zip((labelled, unlabelled), chosen, strict=True)])
     is_unlabelled = np.repeat([0, 1], [len(places) for places in chosen])
@@ -141,10 +141,10 @@ def gain_of_mean(
     """Return by how much better the mean of several models' probabilities [N, K] scores than each model, on average.
 
     The true classes, or sets of them if images have `several`, are drawn from the `calibrated` mean [N, K]: where the
-    models disagree, the mean is right more often than each. At most MOST images are used.
+    models disagree, the mean is right more often than each. At most MOST_IMAGES images are used.
     """
     random, gains = np.random.default_rng(0), []
-    some = np.sort(random.permutation(len(mean))[:MOST])
+    some = np.sort(random.permutation(len(mean))[:MOST_IMAGES])
     members, mean, calibrated = [one[some] for one in members], mean[some], calibrated[some].astype(np.float64)
     reached = calibrated.cumsum(1)
     for _ in range(DRAWS):

@@ -22,7 +22,7 @@ from featherweight.evaluation.metrics import Score
 SHOWN = 12  # pictures, or groups of pictures, shown with a finding
 LOOKED_AT = 4000  # images of each part that the shift is measured on
 FEWEST_GROUPS = 5  # of each class; fewer cannot be divided
-NEAR = 15_000  # images in which a report looks for near copies, in some seconds; `inspect` does so for any number
+MOST_COMPARED = 15_000  # images in which a report looks for near copies, in seconds; `inspect` does for any number
 FEW = 20  # images of a class, below which its score is mostly chance
 
 # Parts of an id that may name its group: all but the last number, or a name before a separator.

@@ -26,25 +26,25 @@ from featherweight.planning.own_process import Failed, start_server, wait_for_se
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilots import Pilot, PilotContext, piloted
 from featherweight.planning.plan import (
-    MARGIN,
+    PLANNED_SHARE,
     PROBE_SECONDS_PER_ROW,
     Findings,
     Plan,
     make,
     parameters_within_limit,
 )
-from featherweight.planning.timeline import REST
+from featherweight.planning.timeline import REST_SECONDS
 from featherweight.runtime.device import make_runtime
 
-OVER, LATE = "over the limit", "not measured, for lack of time"
-STARTED = 2.0  # seconds that Python needs to start
-LEAST = 1.0  # minutes; less is not enough to measure and train anything
-PLANNING = 1 / 3  # maximum share of the time for planning,
-LEAST_PLANNING = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
-MEASURING = 0.2  # maximum share of the time for measuring networks,
-RESIZED = 0.1  # and for measuring them at further sizes, whose costs can be estimated too
-PILOTING = 0.05  # share of the time for each pilot
-HELD_OUT = 10_000  # images at most: a score of so many is known to 1 %, and each look at more takes time from training
+OVER_THE_LIMIT, NOT_MEASURED = "over the limit", "not measured, for lack of time"
+START_SECONDS = 2.0  # that Python needs to start
+LEAST_MINUTES = 1.0  # less is not enough to measure and train anything
+PLANNING_SHARE = 1 / 3  # maximum share of the time for planning,
+LEAST_PLANNING_SECONDS = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
+MEASURING_SHARE = 0.2  # maximum share of the time for measuring networks,
+RESIZED_SHARE = 0.1  # and for measuring them at further sizes, whose costs can be estimated too
+PILOT_SHARE = 0.05  # of the time, for each pilot
+MOST_HELD_OUT = 10_000  # images: a score of so many is known to 1 %, and each look at more takes time from training
 
 
 def plan(competition: Competition, minutes: float, began: float, machine: Machine) -> Plan:
@@ -52,9 +52,9 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
 
     Raises UserError if the time is too short.
     """
-    if minutes < LEAST:
-        raise UserError(f"--minutes {minutes:g}: expected {LEAST:g} or more")
-    whole = minutes * 60 - STARTED
+    if minutes < LEAST_MINUTES:
+        raise UserError(f"--minutes {minutes:g}: expected {LEAST_MINUTES:g} or more")
+    whole = minutes * 60 - START_SECONDS
     start_server()
     listed = ListedImages(competition)
     held = _held_out(listed.labelled)
@@ -63,7 +63,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     say(f"{duration(whole)} for {competition.title}: {facts}")
     wait_for_server()
     make_runtime(machine.device, threads=machine.threads)  # refuses a device that this machine does not have
-    clock = Clock(began, whole, max(began + PLANNING * whole, time.monotonic() + LEAST_PLANNING))
+    clock = Clock(began, whole, max(began + PLANNING_SHARE * whole, time.monotonic() + LEAST_PLANNING_SECONDS))
 
     refused: list[str] = []
     tuned = _available(fine_tuned(facts), refused) if facts.pretrained else ()
@@ -89,7 +89,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
 
 def _held_out(labelled: int) -> list[str]:
     """Return the setting of the holdout's size if the usual part of so many labelled images would be too many."""
-    return [f"split.holdout={HELD_OUT}"] if labelled * Split().holdout > HELD_OUT else []
+    return [f"split.holdout={MOST_HELD_OUT}"] if labelled * Split().holdout > MOST_HELD_OUT else []
 
 
 def _in_turn(tuned: Iterable[Candidate], facts: DatasetFacts, competition: Competition) -> Iterator[Candidate]:
@@ -103,9 +103,9 @@ def _in_turn(tuned: Iterable[Candidate], facts: DatasetFacts, competition: Compe
 
 def _hint(refused: Sequence[str]) -> str:
     """Return what to do if no candidate could be measured, given the reasons."""
-    if any(LATE in reason for reason in refused):
+    if any(NOT_MEASURED in reason for reason in refused):
         return "; give it more time"
-    over = bool(refused) and all(OVER in reason for reason in refused)
+    over = bool(refused) and all(OVER_THE_LIMIT in reason for reason in refused)
     return "; ./run.sh fill FAMILY finds networks within the limit" if over else ""
 
 
@@ -118,10 +118,10 @@ def _refuse_if_nothing_can_be_trained(
     takes = {one.size: listed.seconds_of_a_run(one.seen(listed.competition)) for one in candidates}
     size = min(takes, key=lambda size: takes[size])
     left = clock.left()
-    if takes[size] < left * MARGIN - REST:
+    if takes[size] < left * PLANNED_SHARE - REST_SECONDS:
         return
     passed = clock.whole - left
-    enough = math.ceil((passed + 2 * (takes[size] + REST) / MARGIN) / 60)
+    enough = math.ceil((passed + 2 * (takes[size] + REST_SECONDS) / PLANNED_SHARE) / 60)
     why = (
         f"decoding the images takes about {duration(takes[size])} on this machine, even for a network that sees them "
         f"at {size} px. They are decoded only once: later runs reuse them"
@@ -204,11 +204,12 @@ def _measured(
         recipe, seen = candidate.one_epoch, candidate.seen(competition)
         parameters = parameters_within_limit(recipe, seen, candidate.name)
         if parameters is None:
-            alike[OVER].append(candidate)
+            alike[OVER_THE_LIMIT].append(candidate)
             continue
         estimated = costs.estimated(candidate, parameters, measured)
-        expected = costs.TAKEN * estimated.cost.step if estimated else 0.0
-        began, left = time.monotonic(), min(clock.left(RESIZED if estimated else MEASURING), costs.PATIENCE)
+        expected = costs.STEPS_IN_ALL * estimated.cost.step if estimated else 0.0
+        began, share = time.monotonic(), RESIZED_SHARE if estimated else MEASURING_SHARE
+        left = min(clock.left(share), costs.PATIENCE_SECONDS)
         if candidate.starts_published not in took:  # at least one of each kind is tried
             untried = {one.starts_published for one in candidates} - took.keys()
             left = max(left, (clock.planned - began) / len(untried))
@@ -216,7 +217,7 @@ def _measured(
             if estimated is not None:
                 measured.append(estimated)
             else:
-                alike[LATE].append(candidate)
+                alike[NOT_MEASURED].append(candidate)
             continue
         try:
             measured.append(MeasuredCandidate(candidate, parameters, costs.measure(recipe, seen, machine, left)))
@@ -253,7 +254,7 @@ def _pilots(
     Add to `words` how each went, or why there is none.
     """
     pilots = []
-    seconds = PILOTING * clock.whole
+    seconds = PILOT_SHARE * clock.whole
     for published in (True, False):
         alike = [one for one in measured if one.candidate.starts_published == published and one.by_size is None]
         if not alike or context.facts.several:  # the curves are not for sets of classes

@@ -12,21 +12,23 @@ from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.planning.dataset_facts import DatasetFacts
 
 STEPS_PER_EPOCH = 3  # minimum, if batches of 32 allow it
-BATCHES = (32, 64, 128, 256)
+BATCH_SIZES = (32, 64, 128, 256)
 FAST = "fastnet94_muon"  # recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
-RATE, REST_RATE = 0.24 / 256, 1.0  # learning rates of the fast nets: per image of a batch, and of biases and head
-LARGE = 30_000  # images: of 45,000 the fast nets learn best in large batches at a low rate (docs/speed.md)
+RATE_PER_IMAGE = 0.24 / 256  # learning rate of the fast nets for each image of a batch
+REST_RATE = 1.0  # and of their biases and heads
+LARGE_SET = 30_000  # images: of 45,000 the fast nets learn best in large batches at a low rate (docs/speed.md)
 IN_LARGE_BATCHES = ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
-ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # px for pretrained networks: of small pictures, of photographs
-MANY = 8000  # photographs; if there are more, pretrained networks also see them at a smaller size
+ENLARGED_SIDES = (96, 128)  # px to which small pictures are enlarged for pretrained networks
+REDUCED_SIDES = (128, 160, 224)  # px to which photographs are reduced for them
+MANY_PHOTOGRAPHS = 8000  # if there are more, pretrained networks also see them at a smaller size
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # as in the recipe finetune_lite0_bold
-SMALL = 64  # px: pictures up to this side are enlarged for pretrained networks
-STORED = 256  # px of the shorter side at which photographs are stored
-LONGEST_TUNED = 30  # epochs of fine-tuning; more were not seen to help
+SMALL_SIDE = 64  # px: pictures up to this side are enlarged for pretrained networks
+STORED_SIDE = 256  # px of the shorter side at which photographs are stored
+LONGEST_TUNED_EPOCHS = 30  # of fine-tuning; more were not seen to help
 IMAGES_TUNED = 64_000  # small sets may take more epochs, up to this many images seen in all
-SHRUNK = (32, 64, 96, 128)  # px to which pictures are reduced for networks from scratch
-ALIKE = 1.25  # pictures must be larger than a reduced side by this factor to be reduced to it
+SCRATCH_SIDES = (32, 64, 96, 128)  # px to which pictures are reduced for networks from scratch
+LEAST_REDUCTION = 1.25  # pictures must be larger than a reduced side by this factor to be reduced to it
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,15 @@ def evaluate_every(epochs: int) -> int:
 
 def batch_size(images: int) -> int:
     """Return the largest batch size that leaves an epoch at least STEPS_PER_EPOCH steps."""
-    return max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
+    return max((size for size in BATCH_SIZES if images // size >= STEPS_PER_EPOCH), default=BATCH_SIZES[0])
 
 
 def batches(images: int) -> tuple[str, ...]:
     """Return the settings of the fast nets' batch size and learning rates for that many images."""
-    if images >= LARGE:
+    if images >= LARGE_SET:
         return IN_LARGE_BATCHES
     size = batch_size(images)
-    return f"train.batch_size={size}", f"optimizer.lr={size * RATE:.6g}", f"optimizer.rest_lr={REST_RATE:g}"
+    return f"train.batch_size={size}", f"optimizer.lr={size * RATE_PER_IMAGE:.6g}", f"optimizer.rest_lr={REST_RATE:g}"
 
 
 def scratch_sizes(side: int) -> tuple[int, ...]:
@@ -91,18 +93,18 @@ def scratch_sizes(side: int) -> tuple[int, ...]:
     They are reduced sizes, since an epoch at half the side takes a quarter of the time, and the original one, up to the
     largest of these.
     """
-    reduced = tuple(size for size in SHRUNK if ALIKE * size <= side)
-    return (*reduced, side) if side <= SHRUNK[-1] else reduced
+    reduced = tuple(size for size in SCRATCH_SIDES if LEAST_REDUCTION * size <= side)
+    return (*reduced, side) if side <= SCRATCH_SIDES[-1] else reduced
 
 
 def published_sizes(side: int, images: int) -> tuple[int, ...]:
     """Return the image sizes, in pixels, for networks with pretrained weights, given side and
     number of the pictures.
     """
-    if side <= SMALL:
-        return ENLARGED
-    fewer = ENLARGED[:1] if images > MANY else ()
-    return (*fewer, *(size for size in REDUCED if size <= max(side, REDUCED[0])))
+    if side <= SMALL_SIDE:
+        return ENLARGED_SIDES
+    fewer = ENLARGED_SIDES[:1] if images > MANY_PHOTOGRAPHS else ()
+    return (*fewer, *(size for size in REDUCED_SIDES if size <= max(side, REDUCED_SIDES[0])))
 
 
 def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
@@ -140,11 +142,11 @@ def _at(size: int, facts: DatasetFacts) -> tuple[str, ...]:
 def fine_tuned(facts: DatasetFacts) -> Iterator[Candidate]:
     """Yield networks with pretrained weights at several sizes: small images are enlarged, photographs are reduced."""
     for size in published_sizes(facts.side, facts.images):
-        store = "null" if facts.side <= SMALL else str(max(STORED, size))
+        store = "null" if facts.side <= SMALL_SIDE else str(max(STORED_SIDE, size))
         # train.precision is left out, so these stay in float32: depthwise convolutions are slower in bf16.
         own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")
         if facts.several:  # a probe needs one class per image
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
-            longest = max(LONGEST_TUNED, IMAGES_TUNED // facts.images)
+            longest = max(LONGEST_TUNED_EPOCHS, IMAGES_TUNED // facts.images)
             yield Candidate(f"{name}, pretrained", recipe, size, own, longest=longest, starts_published=True)

@@ -23,12 +23,13 @@ from featherweight.planning.candidates import Candidate
 from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
-BETWEEN_STEPS = 1.02  # an epoch takes this many times the time of its steps
-LARGER = 1.2  # times what its pixels say, a larger size: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128
-STEPS = 4  # timed steps, after a first one that selects kernels and fills caches
-TAKEN = STEPS + 2  # steps, in whose time a candidate is measured, predictions included
-PROPORTION = 4 / 3  # aspect ratio of photographs
-PATIENCE = 120.0  # seconds for one candidate; slower ones are useless for any plan
+EPOCH_FACTOR = 1.02  # an epoch takes this many times the time of its steps
+# A larger size takes so many times what its pixels say: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128 px.
+LARGER_SIZE_FACTOR = 1.2
+TIMED_STEPS = 4  # after a first one that selects kernels and fills caches
+STEPS_IN_ALL = TIMED_STEPS + 2  # in whose time a candidate is measured, predictions included
+ASPECT_RATIO = 4 / 3  # of photographs
+PATIENCE_SECONDS = 120.0  # for one candidate; slower ones are useless for any plan
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Cost:
         well into the caches.
         """
         pixels = (size / measured) ** 2
-        slower = pixels * (LARGER if size > measured else 1.0)
+        slower = pixels * (LARGER_SIZE_FACTOR if size > measured else 1.0)
         memory, on_gpu = round(self.memory * max(1.0, pixels)), round(self.on_gpu * max(1.0, pixels))
         return replace(self, step=self.step * slower, view=self.view * slower, memory=memory, on_gpu=on_gpu)
 
@@ -105,14 +106,16 @@ def estimated(candidate: Candidate, parameters: int, measured: Sequence[Measured
 
 
 def measure(
-    recipe: Recipe, competition: Competition, machine: Machine | None = None, patience: float = PATIENCE
+    recipe: Recipe, competition: Competition, machine: Machine | None = None, patience: float = PATIENCE_SECONDS
 ) -> Cost:
     """Return the cost of a step and of a prediction of this recipe here.
 
     The images are noise of the competition's size, since the time of a step does not depend on their content. Raises
     Failed if the recipe is too slow, does not fit into memory, or raises an error.
     """
-    return in_own_process(_measured, recipe, competition, machine or Machine(), patience=min(patience, PATIENCE))
+    return in_own_process(
+        _measured, recipe, competition, machine or Machine(), patience=min(patience, PATIENCE_SECONDS)
+    )
 
 
 def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cost:
@@ -138,7 +141,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     model = build(recipe.model, shape)
     with tempfile.TemporaryDirectory() as folder, hushed():
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
-        trainer = Trainer(short_recipe(recipe, STEPS + 1), model, examples, device, Path(folder))
+        trainer = Trainer(short_recipe(recipe, TIMED_STEPS + 1), model, examples, device, Path(folder))
         steps = trainer.fit()["seconds"].diff().iloc[1:]
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
     whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, to need the memory of a run
@@ -160,7 +163,7 @@ def stored_bytes(image: Image, side: int | None = None) -> int:
     if image.store is None:
         return image.size**2 * image.channels
     height = min(image.store, side or image.store)
-    return height * round(PROPORTION * height) * image.channels
+    return height * round(ASPECT_RATIO * height) * image.channels
 
 
 def pictures_of_noise(count: int, image: Image) -> Any:
@@ -168,7 +171,7 @@ def pictures_of_noise(count: int, image: Image) -> Any:
     random = np.random.default_rng(0)
     if image.store is None:
         return random.integers(0, 256, (count, image.size, image.size, image.channels), dtype=np.uint8)
-    height, width = image.store, round(PROPORTION * image.store)
+    height, width = image.store, round(ASPECT_RATIO * image.store)
     size = stored_bytes(image)
     rows = np.array([(0, place * size, height, width) for place in range(count)], dtype=np.int64)
     pixels = random.integers(0, 256, count * size, dtype=np.uint8)

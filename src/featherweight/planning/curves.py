@@ -29,10 +29,10 @@ from featherweight.planning.dataset_facts import DatasetFacts
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks in the table that start from pretrained weights
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
-# An epoch of N images, if these are more than MEDIUM, is worth (N / MEDIUM) ** PER_EPOCH epochs: at 0 only epochs would
-# count, at 1 only steps. Larger subsets, forecast from smaller ones of the same data, are missed by 0.85 logits at 0,
-# nearly all too low, and by 0.55 at 0.5 (`./run.sh bench leave_one_out`).
-MEDIUM, PER_EPOCH = 4000, 0.5
+# An epoch of N images, more than MEDIUM_IMAGES, is worth (N / MEDIUM_IMAGES) ** EPOCH_EXPONENT epochs: at 0 only epochs
+# would count, at 1 only steps. Larger subsets, forecast from smaller ones of the same data, are missed by 0.85 logits
+# at 0, nearly all too low, and by 0.55 at 0.5 (`./run.sh bench leave_one_out`).
+MEDIUM_IMAGES, EPOCH_EXPONENT = 4000, 0.5
 NOISE = 0.2  # standard deviation of a training in logits: seeds and what the model misses, without sampling error
 
 # Prior mean and standard deviation of the effects on the logit of the error: of doubling the images, the classes, the
@@ -153,10 +153,10 @@ def _design(row: MeasuredTraining, groups: Sequence[tuple[str, str]]) -> list[fl
     images, unfinished = float(row.images), 1 / (1 + row.epochs)
     if not row.published:
         images, epochs = row.images * min(row.epochs, 1.0), max(row.epochs, 1.0)
-        unfinished = 12 / (0.5 + epochs * max(images / MEDIUM, 1.0) ** PER_EPOCH)
+        unfinished = 12 / (0.5 + epochs * max(images / MEDIUM_IMAGES, 1.0) ** EPOCH_EXPONENT)
     shared = {
         "level": 1.0,
-        "images": float(np.log2(images / MEDIUM)),
+        "images": float(np.log2(images / MEDIUM_IMAGES)),
         "classes": float(np.log2(row.classes / 10)),
         "size": float(np.log2(row.size / (128 if row.published else 32))),
         "parameters": parameters,

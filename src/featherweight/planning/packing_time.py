@@ -24,12 +24,12 @@ from featherweight.errors import UserError
 from featherweight.planning.costs import stored_bytes
 from featherweight.runtime.cores import cores
 
-SAMPLE, FEWEST = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
-SAMPLING = 1.0  # seconds after which the minimum is enough
+MOST_SAMPLED, FEWEST_SAMPLED = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
+SAMPLING_SECONDS = 1.0  # after which the minimum is enough
 LABELLED = ("train", "valid")
-GROUPING = 3e-4  # seconds per labelled image to look for copies,
-SMALL, GROUPING_SMALL = 32, 1.2e-4  # per image up to this side in pixels (6e-5 of 28 px on an idle core),
-COMPARING = 2e-5  # and per image that is compared by its bytes only, of more than image_groups.MOST
+GROUPING_SECONDS = 3e-4  # per labelled image to look for copies,
+SMALL_SIDE, GROUPING_SMALL_SECONDS = 32, 1.2e-4  # per image up to this side in pixels (6e-5 of 28 px on an idle core),
+COMPARING_SECONDS = 2e-5  # and per image that is compared by its bytes only, of more than image_groups.MOST_SEARCHED
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class ListedImages:
         done = packed and pack.decoding(declared_image) not in self._loaded
         if done or not image_groups.are_searched(self.labelled, declared_image):
             return total
-        each = GROUPING_SMALL if declared_image.size <= SMALL else GROUPING
-        return total + (each if self.labelled <= image_groups.MOST else COMPARING) * self.labelled
+        each = GROUPING_SMALL_SECONDS if declared_image.size <= SMALL_SIDE else GROUPING_SECONDS
+        return total + (each if self.labelled <= image_groups.MOST_SEARCHED else COMPARING_SECONDS) * self.labelled
 
     @property
     def labelled(self) -> int:
@@ -159,24 +159,26 @@ class ListedImages:
         key = pack.decoding(image)
         if key not in self._each:
             pictures: list[Any] = [picture for part in self._parts.values() for picture in part.samples.images]
-            chosen = [pictures[place] for place in np.random.default_rng(0).permutation(len(pictures))[: SAMPLE + 1]]
+            chosen = [
+                pictures[place] for place in np.random.default_rng(0).permutation(len(pictures))[: MOST_SAMPLED + 1]
+            ]
             _decode(chosen[0], image)  # the first one also loads the decoder
             began, done = time.perf_counter(), 0
             for picture in chosen[1:] or chosen:
                 _decode(picture, image)
                 done += 1
-                if done >= FEWEST and time.perf_counter() - began > SAMPLING:
+                if done >= FEWEST_SAMPLED and time.perf_counter() - began > SAMPLING_SECONDS:
                     break
             self._each[key] = (time.perf_counter() - began) / done
         return self._each[key]
 
 
 def _part(source: Samples | Stored) -> _Part:
-    """Return a part, with at most SAMPLE + 1 of its images."""
+    """Return a part, with at most MOST_SAMPLED + 1 of its images."""
     began = time.perf_counter()
     samples = source.read() if isinstance(source, Stored) else source
     reading = time.perf_counter() - began if isinstance(source, Stored) else 0.0
-    some = samples.images[:: max(1, len(samples.ids) // SAMPLE)][: SAMPLE + 1]
+    some = samples.images[:: max(1, len(samples.ids) // MOST_SAMPLED)][: MOST_SAMPLED + 1]
     if isinstance(some, np.ndarray):
         some = some.copy()  # otherwise the whole array stays in memory
     return _Part(source, Samples(samples.ids, some, samples.labels, samples.groups), reading)

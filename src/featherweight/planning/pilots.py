@@ -34,15 +34,15 @@ from featherweight.planning.packing_time import ListedImages
 from featherweight.training.forecast import step_seconds
 from featherweight.training.probe import rows_fitted
 
-EPOCHS = 3  # at least,
-STEPS = 60  # and as many as have these steps, if there is time: of a small set three epochs may have less than ten
-FEWEST = 64  # images; a score on fewer says nothing
-JUDGES = 1000  # maximum number of held-out images
-JUDGING = 1 / 3  # maximum share of a pilot's time for predicting them
-PROBING = 1.5  # time of a probe with its regression, relative to that of its features
-TELLING = 0.1  # minimum gain over chance, relative to it, of a pilot that can judge mirroring
-LOST = 0.1  # if mirroring loses more of the gain over chance than this, it changes classes
-UNLIKE = 0.15  # error relative to chance; a probe had 0.07 on dogs and cats, 0.24 on seedlings
+FEWEST_EPOCHS = 3
+FEWEST_STEPS = 60  # if there is time, so many epochs as have these: of a small set three may have less than ten
+FEWEST_IMAGES = 64  # a score on fewer says nothing
+MOST_JUDGES = 1000  # held-out images
+JUDGING_SHARE = 1 / 3  # maximum share of a pilot's time for predicting them
+PROBE_FACTOR = 1.5  # time of a probe with its regression, relative to that of its features
+TELLING_GAIN = 0.1  # minimum gain over chance, relative to it, of a pilot that can judge mirroring
+MIRRORING_LOSS = 0.1  # if mirroring loses more of the gain over chance than this, it changes classes
+UNLIKE_ERROR = 0.15  # error relative to chance; a probe had 0.07 on dogs and cats, 0.24 on seedlings
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ class Pilot:
     @property
     def tells_of_mirroring(self) -> bool:
         """True if it has learned enough to lose something by mirroring."""
-        return self.has_learned and self.chance - self.error > TELLING * self.chance
+        return self.has_learned and self.chance - self.error > TELLING_GAIN * self.chance
 
     @property
     def forbids_mirroring(self) -> bool:
         """True if mirroring significantly changes the class of images."""
-        return self.tells_of_mirroring and self.mirror_drop.lower_end > LOST * (self.chance - self.error)
+        return self.tells_of_mirroring and self.mirror_drop.lower_end > MIRRORING_LOSS * (self.chance - self.error)
 
     @property
     def is_unlike(self) -> bool:
@@ -107,7 +107,7 @@ class Pilot:
         With few images per class a probe has a larger error, whatever they show, so this is true too often. Too bold
         fine-tuning costs less than too gentle one.
         """
-        return self.candidate.starts_published and self.error > UNLIKE * self.chance
+        return self.candidate.starts_published and self.error > UNLIKE_ERROR * self.chance
 
     def __str__(self) -> str:
         right = f"{1 - self.error:.1%} of {self.holdout:,} right after {self.images:,} images"
@@ -136,13 +136,13 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     """
     candidate, cost, facts = measured.candidate, measured.cost, context.facts
     probing = candidate.starts_published
-    recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else EPOCHS), "image.mirror=false"])
-    most = min(len(context.judges), JUDGES)
-    judges = min(most, int(JUDGING * seconds / (2 * cost.view)))
-    each = cost.view * PROBING if probing else cost.step / recipe.train.batch_size
+    recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else FEWEST_EPOCHS), "image.mirror=false"])
+    most = min(len(context.judges), MOST_JUDGES)
+    judges = min(most, int(JUDGING_SHARE * seconds / (2 * cost.view)))
+    each = cost.view * PROBE_FACTOR if probing else cost.step / recipe.train.batch_size
     most_images = (seconds - 2 * judges * cost.view) / each  # seen in all
-    images = min(len(context.train), int(most_images / (1 if probing else EPOCHS)))
-    if images < max(FEWEST, 2 * facts.classes) or judges < max(1, min(FEWEST, most)):
+    images = min(len(context.train), int(most_images / (1 if probing else FEWEST_EPOCHS)))
+    if images < max(FEWEST_IMAGES, 2 * facts.classes) or judges < max(1, min(FEWEST_IMAGES, most)):
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
     planned, epochs = recipe.train.batch_size, 0
     if not probing:  # of few images in large batches it would take too few steps to learn anything
@@ -183,7 +183,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
 def _epochs(images: int, batch: int, most: float) -> int:
     """Return how many epochs a pilot trains on so many images, if it can see `most` in all."""
     steps = max(1, images // batch)
-    return max(EPOCHS, min(-(-STEPS // steps), int(most / images)))
+    return max(FEWEST_EPOCHS, min(-(-FEWEST_STEPS // steps), int(most / images)))
 
 
 def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
@@ -274,4 +274,4 @@ def _unlike(train: LabelledPack, holdout: LabelledPack) -> LabelledPack:
     same = near_duplicates.groups(Joined(train.images, holdout.images))
     seen = [place - len(train) for group in same if group[0] < len(train) for place in group if place >= len(train)]
     left = np.setdiff1d(np.arange(len(holdout)), seen)
-    return holdout.take(left) if len(left) >= FEWEST else holdout
+    return holdout.take(left) if len(left) >= FEWEST_IMAGES else holdout

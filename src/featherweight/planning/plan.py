@@ -20,23 +20,23 @@ from featherweight.evaluation import tta
 from featherweight.inspection import checks
 from featherweight.planning import views
 from featherweight.planning.candidates import BOLD, Candidate, evaluate_every
-from featherweight.planning.costs import BETWEEN_STEPS, Cost, MeasuredCandidate
+from featherweight.planning.costs import EPOCH_FACTOR, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts
-from featherweight.planning.packing_time import GROUPING
-from featherweight.planning.timeline import REST, Timeline, epochs_within, passes_after
+from featherweight.planning.packing_time import GROUPING_SECONDS
+from featherweight.planning.timeline import REST_SECONDS, Timeline, epochs_within, passes_after
 from featherweight.runs import predictions
 from featherweight.schema import Choice
 from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.forecast import peak_memory
 from featherweight.training.probe import rows_fitted
 
-MARGIN = 0.98  # of the time is planned; on a machine that becomes slower, the training is shortened (`Deadline`)
+PLANNED_SHARE = 0.98  # of the time; on a machine that becomes slower, the training is shortened (`Deadline`)
 PROBE_SECONDS_PER_ROW = 1.5e-4  # used if no pilot has measured it
-UNUSED = 0.2  # of the time: if a plan leaves more than this, it says so
-SHORTEST = 0.25  # epochs of a network from scratch; in fewer it hardly sees the classes,
-ENOUGH = 10_000  # except if these are so many images: after them a fast net is right on 86 % of Fashion-MNIST
-TUNED = 8000  # images that a part of an epoch of fine-tuning has at least; they raise CIFAR-10 from 77.2 to 85.8 %
+UNUSED_SHARE = 0.2  # of the time: if a plan leaves more than this, it says so
+SHORTEST_EPOCHS = 0.25  # of a network from scratch; in fewer it hardly sees the classes,
+ENOUGH_IMAGES = 10_000  # except if these are so many images: after them a fast net is right on 86 % of Fashion-MNIST
+FEWEST_TUNED_IMAGES = 8000  # of a part of an epoch of fine-tuning; they raise CIFAR-10 from 77.2 to 85.8 %
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class Plan:
 
     def _unused(self) -> Iterator[str]:
         """Yield a line if the best option leaves much of the time unused."""
-        left = self.seconds * MARGIN - self.best.timeline.total
-        if left > UNUSED * self.seconds:
+        left = self.seconds * PLANNED_SHARE - self.best.timeline.total
+        if left > UNUSED_SHARE * self.seconds:
             most = f"this network is trained for {self.best.candidate.longest} epochs at most"
             why = most if self.best.epochs >= self.best.candidate.longest else "fine-tuning does not fit"
             yield f"  {duration(left)} are left unused: {why}"
@@ -242,7 +242,8 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
     evaluation = facts.holdout * cost.view * slowdown
     after = passes_after(facts, tta.count(predictions.views(recipe, seen))) * cost.view * slowdown
     images = facts.images + facts.holdout + facts.predict
-    rest = REST + (GROUPING * images if images <= checks.NEAR else 0.0)  # the report looks for near copies
+    compared = images if images <= checks.MOST_COMPARED else 0  # the report looks for near copies
+    rest = REST_SECONDS + GROUPING_SECONDS * compared
     probing, features = 0.0, 0
     if recipe.head.start == "probe":
         seen_twice = 2 if seen.image.mirror else 1
@@ -251,12 +252,14 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
             facts.images, seen_twice
         )
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
-    epoch = steps * cost.step * slowdown * BETWEEN_STEPS
-    left = context.seconds * MARGIN - measured.packing - after - probing - rest
+    epoch = steps * cost.step * slowdown * EPOCH_FACTOR
+    left = context.seconds * PLANNED_SHARE - measured.packing - after - probing - rest
     epochs = min(epochs_within(left, epoch, steps, evaluation), float(candidate.longest))
-    least = min(SHORTEST, ENOUGH / facts.images)
+    least = min(SHORTEST_EPOCHS, ENOUGH_IMAGES / facts.images)
     if candidate.starts_published:
-        least, tuned = (0.0, min(1.0, TUNED / facts.images)) if recipe.head.start == "probe" else (1.0, 1.0)
+        least, tuned = 1.0, 1.0
+        if recipe.head.start == "probe":
+            least, tuned = 0.0, min(1.0, FEWEST_TUNED_IMAGES / facts.images)
         if 0 <= epochs < tuned:
             epochs = 0.0  # shorter fine-tuning was not measured: only a probe, if the recipe has one
     if epochs < least:

@@ -106,7 +106,7 @@ def gather(run: Run) -> Evidence:
     classes = competition.classes
     size = len(classes)
     whole = checks.join(train, holdout if test is None else checks.join(holdout, test))
-    near = len(whole) + (len(data.predict) if data.predict else 0) <= checks.NEAR
+    near = len(whole) + (len(data.predict) if data.predict else 0) <= checks.MOST_COMPARED
     findings, _ = checks.copies(Data(whole, data.predict), classes, np.arange(len(whole)) >= len(train), near)
     return Evidence(
         run=run,

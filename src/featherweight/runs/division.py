@@ -26,7 +26,7 @@ from featherweight.runs.metadata import DELETE_TO_CONTINUE, SplitIds, read_recor
 from featherweight.runs.run import Run
 
 FILE = "regrouped.json"
-WARNED = 0.01  # share of the held-out images with related ones in training that is warned of
+WARNED_SHARE = 0.01  # share of the held-out images with related ones in training that is warned of
 FEWEST_UNRELATED = 10  # images that a score is computed for
 
 
@@ -142,7 +142,7 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     if run.competition.groups is not None and found.ungrouped:
         ungrouped = count_of(found.ungrouped, "image")
         lines.append(f"groups: of {len(data.train):,} labelled images {ungrouped} in none")
-    if related.mean() >= WARNED:
+    if related.mean() >= WARNED_SHARE:
         cure = "part of a large group: see inspect" if wanted.grouped else "because of split.grouped=false"
         lines.append(
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "

@@ -32,7 +32,7 @@ from featherweight.runs.without_labels import Shift, error_under
 GAIN_ERROR, LOSS_GAIN_ERROR = 0.9, 0.2
 SAID = 0.05  # of the range: a smaller bias is not worth a word in the summary
 SHOWN = 0.005  # of a bias in the metric's shown unit: less is 0.00
-FEWEST = 10  # images held out; resamples of fewer often leave none to score
+FEWEST_HELD_OUT = 10  # images held out; resamples of fewer often leave none to score
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,13 @@ def expect(
     usable: NDArray[np.bool_] | None = None,
 ) -> Expected | None:
     """Return the scores to expect of a run that has predicted its holdout and the images to predict; None if there are
-    none to predict, or fewer than FEWEST are held out.
+    none to predict, or fewer than FEWEST_HELD_OUT are held out.
 
     Without `features` the probabilities show a shift, except of a mean of folds, which is more certain than one of them
     on any images. `usable` [N] are the held-out images that `holdout` is the score of, if not all.
     """
     to_predict = stored_probs.read(run, "predict")
-    if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
+    if to_predict is None or not len(to_predict) or holdout.count < FEWEST_HELD_OUT:
         return None
     share = run.competition.submission.public
     images = math.ceil(len(to_predict) * (query.PUBLIC_SHARE if share is None else share))

@@ -147,7 +147,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(competition, model, holdout, data.predict, device)
-    leaked = related if related is not None and related.mean() >= division.WARNED else None
+    leaked = related if related is not None and related.mean() >= division.WARNED_SHARE else None
     result = everyone.once(lambda: _conclude(run, weighed, labelled, data.predict, features, leaked))
     if leaked is not None:
         say(f"  {division.without_related(run, holdout, leaked)}")

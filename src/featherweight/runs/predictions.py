@@ -27,7 +27,7 @@ from featherweight.runtime.device import Runtime
 from featherweight.schema import Choice
 from featherweight.training import probe
 
-SOME = 500  # training images on which the accuracy is measured
+LEARNED_SAMPLE = 500  # training images on which the accuracy is measured
 
 
 class InferenceOptions(TypedDict):
@@ -103,7 +103,7 @@ def probabilities(
 
 def learned(run: Run, model: Classifier, train: LabelledPack, device: Runtime) -> float:
     """Return the accuracy on a sample of the training images, without views."""
-    some = np.sort(np.random.default_rng(0).permutation(len(train))[:SOME])
+    some = np.sort(np.random.default_rng(0).permutation(len(train))[:LEARNED_SAMPLE])
     probs = _asked(run, model, train.take(some), device, plain=True)
     return float((probs.argmax(1) == train.labels[some]).mean())
 
@@ -146,7 +146,7 @@ def seen_as(
     last = [module for module in model.net.modules() if isinstance(module, nn.Linear)]
     if not last:
         return None
-    some = np.sort(np.random.default_rng(0).permutation(len(to_predict))[: unlabelled.MOST])
+    some = np.sort(np.random.default_rng(0).permutation(len(to_predict))[: unlabelled.MOST_IMAGES])
     held = probe.given_to(model, last[-1], holdout.images, False, device)
     predicted = to_predict.take(some)
     related = predict_groups(competition, predicted)

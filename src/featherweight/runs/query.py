@@ -26,8 +26,8 @@ PUBLIC_SHARE = 0.3  # assumed share of the images to predict behind the public s
 # Keys of recipes in rows of earlier versions. Here no signature tells whose key it is, as where `schema.OTHER_NAMES` is
 # used: a densenet's model.growth is its own.
 RENAMED = {"split.kin": "split.grouped"}
-DIFFERENT = 8  # differing keys that are shown of a run
-CERTAIN = 2.576  # standard errors that chance exceeds in 1 of 100 cases
+KEYS_SHOWN = 8  # of a run, of those that differ
+STANDARD_ERRORS = 2.576  # that chance exceeds in 1 of 100 cases
 
 
 def table(path: Path | None = None) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def differences(rows: pd.DataFrame) -> list[str]:
     for row in rows.to_dict("records"):
         common = usual[row["competition"]]
         differing = [key for key in sorted(common) if json.dumps(row["keys"].get(key)) != common[key]]
-        shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in differing[:DIFFERENT]]
+        shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in differing[:KEYS_SHOWN]]
         lines.append(
             " ".join([*shown, *([f"and {len(differing) - len(shown)} more"] if len(differing) > len(shown) else [])])
         )
@@ -229,7 +229,7 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
         error = (row["holdout_high"] - row["holdout_low"]) / (2 * intervals.NORMAL)
         behind = row["predict_images"] * _public_share(row["run"])
         ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
-        chance = CERTAIN * error * math.sqrt(1 + ratio)
+        chance = STANDARD_ERRORS * error * math.sqrt(1 + ratio)
         scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
         listed.append(
             Gap(

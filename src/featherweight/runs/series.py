@@ -20,18 +20,18 @@ from featherweight.runs.request import RunRequest, cropped_as_published
 from featherweight.runs.result import Result
 from featherweight.runs.run import Run
 from featherweight.runtime.device import NATIVE
-from featherweight.training.forecast import SOON
+from featherweight.training.forecast import SHORT_SECONDS
 
 Done = list[tuple[Run, Result]]
-MOST = 1000  # runs of one series
+MOST_RUNS = 1000  # of one series
 
 
 def seeds(text: str) -> list[int]:
-    """Return the numbers in `0-4` or `0,3,7`. Raises UserError for anything else, and for more than MOST."""
+    """Return the numbers in `0-4` or `0,3,7`. Raises UserError for anything else, and for more than MOST_RUNS."""
     parts = [re.fullmatch(r" *(\d{1,18})(?:-(\d{1,18}))? *", part) for part in text.split(",")]
     ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
-    if sum(map(len, ranges)) > MOST:
-        raise UserError(f"--seeds {text}: expected {MOST:,} seeds or fewer")
+    if sum(map(len, ranges)) > MOST_RUNS:
+        raise UserError(f"--seeds {text}: expected {MOST_RUNS:,} seeds or fewer")
     numbers = [seed for each in ranges for seed in each]
     if not all(parts) or not all(ranges) or len(set(numbers)) < len(numbers):
         raise UserError(f"--seeds {text}: expected seeds as in 0-4 or 0,3,7")
@@ -57,7 +57,7 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
         done.append((run, pipeline.execute(run)))
         then(run)
         left = sum(not _is_done(other) for other in tasks) * (time.monotonic() - began)
-        if left > SOON and not was_finished:
+        if left > SHORT_SECONDS and not was_finished:
             say(f"{len(done)} of {len(tasks)} runs are done; the others take about {duration(left)}")
     return done
 

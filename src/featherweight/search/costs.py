@@ -26,9 +26,9 @@ from featherweight.runs.request import cropped_as_published
 from featherweight.search.trials import Search, trained
 from featherweight.training.forecast import step_seconds
 
-DRAWN = 16  # candidates drawn to see what the space contains
-PROBED = 4  # timed steps, after as many untimed ones
-TIMED = 512  # held-out images
+CANDIDATES_DRAWN = 16  # to see what the space contains
+TIMED_STEPS = 4  # after as many untimed ones
+TIMED_IMAGES = 512  # held-out images
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def costs(search: Search) -> Costs:
     recipe = search.space.recipe({})
     train, holdout, _ = parts.divide(recipe.split, search.competition, search.data)
     size = min(recipe.train.batch_size, len(train))
-    share = min(1.0, TIMED / len(holdout))  # share of the holdout that is timed
+    share = min(1.0, TIMED_IMAGES / len(holdout))  # share of the holdout that is timed
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))
-    some = train.take(np.arange(min(len(train), PROBED * size)))
+    some = train.take(np.arange(min(len(train), TIMED_STEPS * size)))
     with hushed():  # cropped as a trial is, which otherwise loads all images again
         competition = search.competition.seen_by(cropped_as_published(recipe, search.competition))
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ def costs(search: Search) -> Costs:
         epochs=recipe.train.epochs,
         every=recipe.train.evaluate_every,
         over=over,
-        drawn=DRAWN,
+        drawn=CANDIDATES_DRAWN,
         heaviest=heaviest,
     )
 
@@ -130,7 +130,7 @@ def _survey(search: Search, base: Recipe) -> tuple[int, float]:
     one = budget.weigh(base, search.competition, "the base").macs * base.train.epochs
     over, heaviest = 0, 1.0
     known: dict[Hashable, budget.BudgetCheck] = {}
-    for _ in range(DRAWN):
+    for _ in range(CANDIDATES_DRAWN):
         try:
             recipe = search.space.recipe(search.space.draw(drawn.ask()))
             network = budget.network_of(recipe)

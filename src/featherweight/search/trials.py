@@ -40,7 +40,7 @@ from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import Worker, candidate, counted
 
 SEEDS = 10**6  # seeds are below this, so that they are short to type
-HOPELESS = 100  # untrainable candidates in a row after which the search ends
+MOST_UNTRAINED = 100  # untrainable candidates in a row after which the search ends
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def work(search: Search, trials: int | None, hours: float | None) -> str:
                 worker.put_back(trial)
                 raise
             refused = 0 if trained else refused + 1
-            if refused == HOPELESS:
-                return f"the last {HOPELESS} candidates could not be trained or were repeats: the space has no new ones"
+            if refused == MOST_UNTRAINED:
+                failed = f"the last {MOST_UNTRAINED} candidates could not be trained or were repeats"
+                return f"{failed}: the space has no new ones"
     return f"{hours:g} hours are over"
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from featherweight.console import duration, say
 
-LOOK = 2.0  # seconds between two looks at the clock
-WINDOW = 0.1  # fraction of the whole time over which the recent rate is measured
+LOOK_SECONDS = 2.0  # between two looks at the clock
+WINDOW_SHARE = 0.1  # fraction of the whole time over which the recent rate is measured
 MIN_MARKS = 4  # marks that are kept at least, even if they span more than the window
 LATE, EARLY = 1.02, 0.98  # of the whole time: a run that would end after LATE is shortened to end at EARLY
 
@@ -57,10 +57,10 @@ class Deadline:
         self._first = step if self._first is None else self._first
         if step == self._first:
             return total
-        if self._marks and (now - self._marks[-1][0] < LOOK or step == self._marks[-1][1]):
+        if self._marks and (now - self._marks[-1][0] < LOOK_SECONDS or step == self._marks[-1][1]):
             return total
         self._marks.append((now, step))
-        while len(self._marks) > MIN_MARKS and now - self._marks[1][0] > WINDOW * self.seconds:
+        while len(self._marks) > MIN_MARKS and now - self._marks[1][0] > WINDOW_SHARE * self.seconds:
             self._marks.popleft()
         each = self._seconds_of_a_step(total, cost)
         if each is None:
@@ -91,7 +91,7 @@ class Deadline:
         """
         if len(self._marks) < 2:
             return None
-        if len(self._marks) < MIN_MARKS and self._marks[-1][0] - self._marks[0][0] < WINDOW * self.seconds:
+        if len(self._marks) < MIN_MARKS and self._marks[-1][0] - self._marks[0][0] < WINDOW_SHARE * self.seconds:
             return None
         pairs = list(itertools.pairwise(self._marks))
         taken = [(later - now) / (cost(done, total) - cost(step, total)) for (now, done), (later, step) in pairs]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIMED_STEPS = 3  # after a first one that is not timed: it chooses kernels and fills caches
-MIN_SECONDS = 2.0  # that the timed steps take together, for a reliable estimate
-SOON = 60.0  # seconds: nothing is printed about a shorter training
-LONG = 3600.0  # seconds: of a longer training it is said how it could be shorter
+TIMED_SECONDS = 2.0  # that the timed steps take together, for a reliable estimate
+SHORT_SECONDS = 60.0  # nothing is printed about a shorter training
+LONG_SECONDS = 3600.0  # of a longer training it is said how it could be shorter
 PASSES = 3  # forward passes that a step takes as long as: the backward pass computes about twice as much as one
 
 
@@ -30,7 +30,7 @@ class TimeForecast:
     """Times the first steps of a training of `total` steps and estimates the rest, once.
 
     `evaluation` is the time of an evaluation of the holdout, in steps. `shorter` is the command that plans a training
-    of at most LONG seconds; it is named if this one takes longer.
+    of at most LONG_SECONDS; it is named if this one takes longer.
     """
 
     def __init__(self, total: int, progressive: Progressive | None, shorter: str = "", evaluation: float = 0.0) -> None:
@@ -49,14 +49,14 @@ class TimeForecast:
         if self.first is None:
             self.first = step, seconds
         done, spent = step - self.first[0], seconds - self.first[1]
-        if done < TIMED_STEPS or spent < MIN_SECONDS:
+        if done < TIMED_STEPS or spent < TIMED_SECONDS:
             return ""
         self.done_once = True
         left = spent / done * (remaining_area(self.progressive, step, self.total) + evaluations * self.evaluation)
         left /= self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
-        if left < SOON:
+        if left < SHORT_SECONDS:
             return ""
-        more = f"; {self.shorter} plans one that takes less" if self.shorter and left > LONG else ""
+        more = f"; {self.shorter} plans one that takes less" if self.shorter and left > LONG_SECONDS else ""
         steps = f"{self.total - step:,} steps at {rate(done / spent, 'steps')}, {count_of(evaluations, 'evaluation')}"
         room = (
             f"{peak_memory() / 1e9:.1f} GB of memory so far, {2 * checkpoint() / 1e6:,.0f} MB of disk for checkpoints"

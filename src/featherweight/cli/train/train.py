@@ -86,8 +86,8 @@ def _series(arguments: argparse.Namespace) -> int:
     seeds, count, command = arguments.seeds, arguments.folds, arguments.command_line
     if arguments.submit or (seeds is not None and count is not None):
         raise UserError("--seeds, --folds and --submit cannot be combined")
-    if count is not None and not 2 <= count <= series.MOST:
-        raise UserError(f"--folds {count}: expected 2 to {series.MOST:,}")
+    if count is not None and not 2 <= count <= series.MOST_RUNS:
+        raise UserError(f"--folds {count}: expected 2 to {series.MOST_RUNS:,}")
     name = arguments.name or paths.plain(f"{Path(arguments.recipe).stem}-{Path(arguments.competition).stem}")
     changes = overrides(arguments)
     if seeds is not None:

@@ -10,7 +10,7 @@ from featherweight.data.pack import Data
 from featherweight.data.parts import divide
 from featherweight.errors import UserError, count_of
 from featherweight.evaluation import tta
-from featherweight.planning.costs import BETWEEN_STEPS, Cost, measure
+from featherweight.planning.costs import EPOCH_FACTOR, Cost, measure
 from featherweight.planning.own_process import Failed
 from featherweight.runs.predictions import views
 
@@ -36,7 +36,7 @@ def epochs_within(
     size = min(recipe.train.batch_size, len(train))
     steps = max(1, len(train) // size)
     evaluation = len(holdout) * cost.view
-    epoch = BETWEEN_STEPS * steps * cost.step + evaluation / recipe.train.evaluate_every
+    epoch = EPOCH_FACTOR * steps * cost.step + evaluation / recipe.train.evaluate_every
     predicted = len(holdout) + (len(data.predict) if data.predict else 0)
     final = tta.count(views(recipe, competition)) * predicted * cost.view
     seconds = left()
