@@ -46,12 +46,13 @@ def settings(network: str, epochs: int, images: int, arguments: argparse.Namespa
         chosen += [f"image.size={arguments.size}"]
     if network in PUBLISHED:
         store = "null" if small else str(STORED_SIDE)
+        chosen.append("model.stem=4")
         chosen += [f"image.store={store}", *(["warmup=null", "averages=[]", "ship=raw"] if epochs == 0 else [])]
     chosen += [f"split.holdout={HOLDOUT if arguments.images else 0.2}"]
     if arguments.images:
         chosen.append(f"split.subset={images + HOLDOUT}")
     if NETWORKS[network][0] == FAST:
-        chosen += batches(images)
+        chosen += batches(images, images * epochs)
     return chosen
 
 

@@ -59,7 +59,7 @@ def gain(rows: list[dict[str, Any]], plain: dict[tuple[Any, ...], dict[str, Any]
     gains, weights = [], []
     for row in rows:
         n, before = row["holdout"], plain[key(row)]["right"]
-        error, of_plain = 1 - row["right"] / n, 1 - before / n
+        error, of_plain = (min(max(1 - right / n, 0.5 / n), 1 - 0.5 / n) for right in (row["right"], before))
         slope = 1 / max(of_plain * (1 - of_plain), 1 / n)  # of the logit, per unit of error
         gains.append(np.log(of_plain / (1 - of_plain)) - np.log(error / (1 - error)))
         weights.append(1 / (slope**2 * max(row["only_it"] + row["only_without"], 1) / n**2))

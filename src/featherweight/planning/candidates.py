@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,15 +12,16 @@ from featherweight.budget import solver
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.planning.dataset_facts import DatasetFacts
 
-STEPS_PER_EPOCH = 3  # minimum, if batches of 32 allow it
+STEPS_PER_EPOCH, STEPS = 3, 250  # fewest in an epoch and in a training of a fast net, if batches of 32 allow it
 BATCH_SIZES = (32, 64, 128, 256)
 FAST = "fastnet94_muon"  # recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
 RATE_PER_IMAGE = 0.24 / 256  # learning rate of the fast nets for each image of a batch
 REST_RATE = 1.0  # and of their biases and heads
 LARGE_SET = 30_000  # images: of 45,000 the fast nets learn best in large batches at a low rate (docs/speed.md)
-IN_LARGE_BATCHES = ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
-ENLARGED_SIDES = (96, 128)  # px to which small pictures are enlarged for pretrained networks
+LARGE_BATCH = 512
+IN_LARGE_BATCHES = (f"train.batch_size={LARGE_BATCH}", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
+ENLARGED_SIDES = (96, 128, 192)  # px to which small pictures are enlarged for pretrained networks
 REDUCED_SIDES = (128, 160, 224)  # px to which photographs are reduced for them
 MANY_PHOTOGRAPHS = 8000  # if there are more, pretrained networks also see them at a smaller size
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # as in the recipe finetune_lite0_bold
@@ -74,16 +76,23 @@ def evaluate_every(epochs: int) -> int:
     return -(-epochs // 10)
 
 
-def batch_size(images: int) -> int:
-    """Return the largest batch size that leaves an epoch at least STEPS_PER_EPOCH steps."""
-    return max((size for size in BATCH_SIZES if images // size >= STEPS_PER_EPOCH), default=BATCH_SIZES[0])
+def batch_size(images: int, seen: float = math.inf) -> int:
+    """Return the largest batch size that leaves an epoch of `images` at least STEPS_PER_EPOCH steps, and a training
+    that sees `seen` images in all at least STEPS.
+    """
+    most = min(images / STEPS_PER_EPOCH, seen / STEPS)
+    return max((size for size in BATCH_SIZES if size <= most), default=BATCH_SIZES[0])
 
 
-def batches(images: int) -> tuple[str, ...]:
-    """Return the settings of the fast nets' batch size and learning rates for that many images."""
-    if images >= LARGE_SET:
+def batches(images: int, seen: float = math.inf) -> tuple[str, ...]:
+    """Return the settings of the fast nets' batch size and learning rates for so many training images, of which `seen`
+    are seen in all epochs together (by default: a long training).
+
+    In large batches a short training has too few steps (docs/speed.md).
+    """
+    if images >= LARGE_SET and seen >= STEPS * LARGE_BATCH:
         return IN_LARGE_BATCHES
-    size = batch_size(images)
+    size = batch_size(images, seen)
     return f"train.batch_size={size}", f"optimizer.lr={size * RATE_PER_IMAGE:.6g}", f"optimizer.rest_lr={REST_RATE:g}"
 
 
@@ -98,13 +107,13 @@ def scratch_sizes(side: int) -> tuple[int, ...]:
 
 
 def published_sizes(side: int, images: int) -> tuple[int, ...]:
-    """Return the image sizes, in pixels, for networks with pretrained weights, given side and
-    number of the pictures.
+    """Return the image sizes, in pixels, for networks with pretrained weights, given side and number of the pictures.
+
+    Smaller pictures than these are enlarged: pretrained filters recognise more in objects of the size that they know.
     """
     if side <= SMALL_SIDE:
         return ENLARGED_SIDES
-    fewer = ENLARGED_SIDES[:1] if images > MANY_PHOTOGRAPHS else ()
-    return (*fewer, *(size for size in REDUCED_SIDES if size <= max(side, REDUCED_SIDES[0])))
+    return (*ENLARGED_SIDES[:1], *REDUCED_SIDES) if images > MANY_PHOTOGRAPHS else REDUCED_SIDES
 
 
 def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
@@ -145,6 +154,9 @@ def fine_tuned(facts: DatasetFacts) -> Iterator[Candidate]:
         store = "null" if facts.side <= SMALL_SIDE else str(max(STORED_SIDE, size))
         # train.precision is left out, so these stay in float32: depthwise convolutions are slower in bf16.
         own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")
+        # The published strides at every size. Without the first halvings, the default below 128 px, a step at 96 px
+        # takes twice as long as one at 128.
+        own += ("model.stem=4",)
         if facts.several:  # a probe needs one class per image
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):

@@ -19,7 +19,7 @@ from featherweight.console import hushed
 from featherweight.data.image import Image
 from featherweight.data.mapped_rows import take_rows
 from featherweight.data.photos import Photos
-from featherweight.planning.candidates import Candidate
+from featherweight.planning.candidates import BATCH_SIZES, Candidate
 from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
@@ -46,6 +46,7 @@ class Cost:
 
     Attributes:
         step: seconds of a training step.
+        overhead: seconds of it that do not depend on the number of images in the batch.
         view: seconds to predict one image in one test-time view.
         memory: bytes that training adds to the process.
         on_gpu: bytes that it needs on the GPU.
@@ -59,6 +60,11 @@ class Cost:
     on_gpu: int = 0
     checkpoint: int = 0
     features: int = 0
+    overhead: float = 0.0
+
+    def in_batches(self, size: int, measured: int) -> Cost:
+        """Return the expected cost with another batch size, given the `measured` one."""
+        return replace(self, step=self.overhead + (self.step - self.overhead) * size / measured)
 
     def at(self, size: int, measured: int) -> Cost:
         """Return the expected cost of the same network at another size, given the size it was `measured` at (both in
@@ -70,7 +76,8 @@ class Cost:
         pixels = (size / measured) ** 2
         slower = pixels * (LARGER_SIZE_FACTOR if size > measured else 1.0)
         memory, on_gpu = round(self.memory * max(1.0, pixels)), round(self.on_gpu * max(1.0, pixels))
-        return replace(self, step=self.step * slower, view=self.view * slower, memory=memory, on_gpu=on_gpu)
+        step = self.overhead + (self.step - self.overhead) * slower
+        return replace(self, step=step, view=self.view * slower, memory=memory, on_gpu=on_gpu)
 
 
 @dataclass(frozen=True)
@@ -139,10 +146,19 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     before = peak_memory()
     torch.manual_seed(0)
     model = build(recipe.model, shape)
-    with tempfile.TemporaryDirectory() as folder, hushed():
-        examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
-        trainer = Trainer(short_recipe(recipe, TIMED_STEPS + 1), model, examples, device, Path(folder))
-        steps = trainer.fit()["seconds"].diff().iloc[1:]
+
+    def timed(images: LabelledPack) -> tuple[float, int]:
+        """Return the seconds of a step of these images, and the bytes of a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder, hushed():
+            examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
+            trainer = Trainer(short_recipe(recipe, TIMED_STEPS + 1), model, examples, device, Path(folder))
+            return float(statistics.median(trainer.fit()["seconds"].diff().iloc[1:])), trainer.state.nbytes
+
+    step, checkpoint = timed(images)
+    overhead = 0.0
+    if batch > BATCH_SIZES[0]:
+        smaller, _ = timed(images.take(np.arange(BATCH_SIZES[0])))
+        overhead = min(max(0.0, (smaller * batch - step * BATCH_SIZES[0]) / (batch - BATCH_SIZES[0])), step)
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
     whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, to need the memory of a run
     predict_probs([model], whole, runtime=device, batch_size=size)  # selects kernels for this shape
@@ -150,9 +166,8 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     predict_probs([model], whole, runtime=device, batch_size=size)
     view = (time.perf_counter() - began) / size
     on_gpu = torch.cuda.max_memory_allocated() if device.device.type == "cuda" else 0
-    step = float(statistics.median(steps))
     linear = [module.in_features for module in model.net.modules() if isinstance(module, torch.nn.Linear)]
-    return Cost(step, view, peak_memory() - before, on_gpu, trainer.state.nbytes, (linear or [0])[-1])
+    return Cost(step, view, peak_memory() - before, on_gpu, checkpoint, (linear or [0])[-1], overhead)
 
 
 def stored_bytes(image: Image, side: int | None = None) -> int:

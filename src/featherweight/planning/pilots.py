@@ -146,9 +146,11 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
     planned, epochs = recipe.train.batch_size, 0
     if not probing:  # of few images in large batches it would take too few steps to learn anything
-        own = [*batches(images), "image.mirror=false"] if candidate.recipe == FAST else ["image.mirror=false"]
+        own = ["image.mirror=false", *(batches(images, FEWEST_EPOCHS * images) if candidate.recipe == FAST else ())]
         epochs = _epochs(images, load_recipe(candidate.recipe, [*candidate.fixed, *own]).train.batch_size, most_images)
         recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), *own])
+        cost = cost.in_batches(recipe.train.batch_size, planned)
+        each = cost.step / recipe.train.batch_size
     seen = context.listed.competition.seen_by(recipe)
     packing, left = context.listed.seconds(seen.image), ends - time.monotonic()
     takes = packing + 2 * judges * cost.view + images * max(1, epochs) * each
@@ -163,8 +165,6 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     except Failed as failed:
         return str(failed)
     slowdown = result.view / cost.view if probing else result.step / cost.step
-    if recipe.train.batch_size != planned:
-        slowdown = 1.0  # steps of another size do not show it
     per_row = result.fit_seconds / rows_fitted(images, 1) if probing else None
     return Pilot(
         candidate,

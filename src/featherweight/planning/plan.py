@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation import tta
 from featherweight.inspection import checks
 from featherweight.planning import views
-from featherweight.planning.candidates import BOLD, Candidate, evaluate_every
+from featherweight.planning.candidates import BOLD, FAST, Candidate, batches, evaluate_every
 from featherweight.planning.costs import EPOCH_FACTOR, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts
@@ -256,6 +256,11 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
     left = context.seconds * PLANNED_SHARE - measured.packing - after - probing - rest
     epochs = min(epochs_within(left, epoch, steps, evaluation), float(candidate.longest))
     least = min(SHORTEST_EPOCHS, ENOUGH_IMAGES / facts.images)
+    suited = _with_enough_steps(facts, measured, recipe, epochs)
+    if suited is not measured:
+        option = _with_views(suited, usual, context)
+        if isinstance(option, Option):  # smaller batches take longer by the image
+            return option
     if candidate.starts_published:
         least, tuned = 1.0, 1.0
         if recipe.head.start == "probe":
@@ -284,6 +289,19 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
         measured.packed + features + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )
+
+
+def _with_enough_steps(
+    facts: DatasetFacts, measured: MeasuredCandidate, recipe: Recipe, epochs: float
+) -> MeasuredCandidate:
+    """Return a fast net in smaller batches, if so few epochs would have too few steps; else the candidate itself."""
+    candidate, size = measured.candidate, recipe.train.batch_size
+    own = batches(facts.images, epochs * facts.images)
+    if candidate.recipe != FAST or own == batches(facts.images) or f"train.batch_size={size}" in own:
+        return measured
+    smaller = replace(candidate, fixed=(*candidate.fixed, *own))
+    cost = measured.cost.in_batches(load_recipe(FAST, list(own)).train.batch_size, size)
+    return replace(measured, candidate=smaller, cost=cost)
 
 
 def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool) -> ScoreForecast:
