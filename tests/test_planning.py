@@ -131,7 +131,7 @@ def test_a_part_of_an_epoch_is_forecast_below_a_whole_one_and_never_below_guessi
     ]
     values = [one.value for one in reached]
     assert values == sorted(values)
-    assert values[0] < values[2] - 0.2
+    assert values[0] < values[2] - 0.15
     assert all(1 - facts.chance <= one.low <= one.value <= one.high for one in reached)
 
 
@@ -545,6 +545,20 @@ def test_the_pilot_is_of_the_network_that_is_cheapest_by_the_image(monkeypatch):
     monkeypatch.setattr(auto, "piloted", lambda one, *rest: tried.append(one.candidate) or "too few")
     assert auto._pilots(measured, context(), Clock(0.0, 300, math.inf), []) == []
     assert tried == [narrow]
+
+
+def test_a_probe_is_a_pilot_at_the_size_for_which_its_error_was_judged(monkeypatch):
+    """At 96 px the error on photographs like those of the pretrained weights is larger."""
+    facts = replace(TASK, side=300, images=30_000)
+    measured = [
+        MeasuredCandidate(candidate, 3_400_000, Cost(1.0, candidate.size**2 * 1e-7, 10**9))
+        for candidate in fine_tuned(facts)
+    ]
+    tried = []
+    monkeypatch.setattr(auto, "piloted", lambda one, *rest: tried.append(one.candidate.size) or "too few")
+    assert auto._pilots(measured, context(), Clock(0.0, 300, math.inf), []) == []
+    assert auto._pilots(measured[:1], context(), Clock(0.0, 300, math.inf), []) == []
+    assert tried == [128, 96]
 
 
 def test_curves_learn_what_holds_within_every_set():

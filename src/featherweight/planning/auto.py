@@ -44,6 +44,7 @@ LEAST_PLANNING_SECONDS = 30.0  # or these seconds if longer, from when images ar
 MEASURING_SHARE = 0.2  # maximum share of the time for measuring networks,
 RESIZED_SHARE = 0.1  # and for measuring them at further sizes, whose costs can be estimated too
 PILOT_SHARE = 0.05  # of the time, for each pilot
+PROBED_SIDE = 128  # px at least: at 96 px photographs seem unlike those of the pretrained weights (docs/auto.md)
 MOST_HELD_OUT = 10_000  # images: a score of so many is known to 1 %, and each look at more takes time from training
 
 
@@ -259,7 +260,8 @@ def _pilots(
         alike = [one for one in measured if one.candidate.starts_published == published and one.by_size is None]
         if not alike or context.facts.several:  # the curves are not for sets of classes
             continue
-        cheap = min(alike, key=lambda one: one.cost.view)  # of an image: a step may have 64 of them or 512
+        telling = [one for one in alike if not published or one.candidate.size >= PROBED_SIDE] or alike
+        cheap = min(telling, key=lambda one: one.cost.view)  # of an image: a step may have 64 of them or 512
         say(f"  a pilot: {cheap.candidate.title}, at most {duration(seconds)}")
         follows = published and any(not one.candidate.starts_published for one in measured)
         pilot = piloted(cheap, context, seconds, clock.planned - (seconds if follows else 0))

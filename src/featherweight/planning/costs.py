@@ -19,7 +19,7 @@ from featherweight.console import hushed
 from featherweight.data.image import Image
 from featherweight.data.mapped_rows import take_rows
 from featherweight.data.photos import Photos
-from featherweight.planning.candidates import BATCH_SIZES, Candidate
+from featherweight.planning.candidates import BATCH_SIZES, FAST, Candidate, batches
 from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
@@ -98,6 +98,15 @@ class MeasuredCandidate:
     packing: float = 0.0
     packed: int = 0
     by_size: int | None = None
+
+    def with_enough_steps(self, images: int, epochs: float) -> MeasuredCandidate:
+        """Return a fast net in smaller batches if so few epochs have too few steps; else the candidate itself."""
+        own, usual = batches(images, epochs * images), self.candidate.one_epoch.train.batch_size
+        if self.candidate.recipe != FAST or own == batches(images) or f"train.batch_size={usual}" in own:
+            return self
+        smaller = replace(self.candidate, fixed=(*self.candidate.fixed, *own))
+        cost = self.cost.in_batches(smaller.one_epoch.train.batch_size, usual)
+        return replace(self, candidate=smaller, cost=cost)
 
 
 def estimated(candidate: Candidate, parameters: int, measured: Sequence[MeasuredCandidate]) -> MeasuredCandidate | None:

@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation import tta
 from featherweight.inspection import checks
 from featherweight.planning import views
-from featherweight.planning.candidates import BOLD, FAST, Candidate, batches, evaluate_every
+from featherweight.planning.candidates import BOLD, Candidate, evaluate_every
 from featherweight.planning.costs import EPOCH_FACTOR, Cost, MeasuredCandidate
 from featherweight.planning.curves import Curves, ScoreForecast
 from featherweight.planning.dataset_facts import DatasetFacts
@@ -232,10 +232,7 @@ def _option(measured: MeasuredCandidate, context: PlanContext) -> Option | str:
 
 
 def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext) -> Option | str:
-    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit.
-
-    It may have fewer test-time views than the `usual` recipe.
-    """
+    """Return the candidate, trained for as long as the time allows, or why it does not fit; `usual` has all views."""
     facts, findings = context.facts, context.findings
     candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
     recipe, seen = candidate.one_epoch, candidate.seen(context.competition)
@@ -248,19 +245,17 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
     if recipe.head.start == "probe":
         seen_twice = 2 if seen.image.mirror else 1
         features = seen_twice * facts.images * cost.features * 4  # bytes of float32
-        probing = seen_twice * facts.images * cost.view * slowdown + findings.probe_seconds_per_row * rows_fitted(
-            facts.images, seen_twice
-        )
+        fitting = findings.probe_seconds_per_row * rows_fitted(facts.images, seen_twice)
+        probing = seen_twice * facts.images * cost.view * slowdown + fitting
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * EPOCH_FACTOR
     left = context.seconds * PLANNED_SHARE - measured.packing - after - probing - rest
     epochs = min(epochs_within(left, epoch, steps, evaluation), float(candidate.longest))
     least = min(SHORTEST_EPOCHS, ENOUGH_IMAGES / facts.images)
-    suited = _with_enough_steps(facts, measured, recipe, epochs)
-    if suited is not measured:
-        option = _with_views(suited, usual, context)
-        if isinstance(option, Option):  # smaller batches take longer by the image
-            return option
+    suited = measured.with_enough_steps(facts.images, epochs)
+    option = None if suited is measured else _with_views(suited, usual, context)
+    if isinstance(option, Option):  # smaller batches take longer by the image
+        return option
     if candidate.starts_published:
         least, tuned = 1.0, 1.0
         if recipe.head.start == "probe":
@@ -289,19 +284,6 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
         measured.packed + features + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )
-
-
-def _with_enough_steps(
-    facts: DatasetFacts, measured: MeasuredCandidate, recipe: Recipe, epochs: float
-) -> MeasuredCandidate:
-    """Return a fast net in smaller batches, if so few epochs would have too few steps; else the candidate itself."""
-    candidate, size = measured.candidate, recipe.train.batch_size
-    own = batches(facts.images, epochs * facts.images)
-    if candidate.recipe != FAST or own == batches(facts.images) or f"train.batch_size={size}" in own:
-        return measured
-    smaller = replace(candidate, fixed=(*candidate.fixed, *own))
-    cost = measured.cost.in_batches(load_recipe(FAST, list(own)).train.batch_size, size)
-    return replace(measured, candidate=smaller, cost=cost)
 
 
 def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool) -> ScoreForecast:
