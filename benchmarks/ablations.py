@@ -25,7 +25,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -82,7 +82,9 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
     return load_recipe("fastnet94_muon", words)
 
 
-def trained(recipe: Recipe, competition: Competition) -> tuple[Classifier, LabelledPack, int, Runtime]:
+def trained(
+    recipe: Recipe, competition: Competition, trainer: Callable[..., Trainer] = Trainer
+) -> tuple[Classifier, LabelledPack, int, Runtime]:
     """Train once; return the model, the held-out images, the number of training images, and the device."""
     device = make_runtime("auto", recipe.train.precision, 1)
     seen = competition.seen_by(recipe)
@@ -91,7 +93,7 @@ def trained(recipe: Recipe, competition: Competition) -> tuple[Classifier, Label
         torch.manual_seed(derive(recipe.seed, "init"))
         model = build(recipe.model, seen.shape)
         augment = augmentations(recipe, seen)
-        Trainer(recipe, model, Examples(images, holdout, len(seen.classes), augment), device, Path(folder)).fit()
+        trainer(recipe, model, Examples(images, holdout, len(seen.classes), augment), device, Path(folder)).fit()
     assert holdout is not None
     return model, holdout, len(images), device
 
