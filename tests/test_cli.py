@@ -94,7 +94,7 @@ def test_a_training_says_which_competition_it_took_where_there_are_others(home, 
 
 def test_the_recipes_are_too_many_for_an_error_and_another_command_lists_them(home, capsys):
     assert main.main(["zzzz"]) == 2
-    assert capsys.readouterr().err.endswith("; ./run.sh models lists them\n")
+    assert capsys.readouterr().err.endswith("; ./run.sh lists the commands, ./run.sh models the recipes\n")
 
 
 def test_check_prints_the_weigh_in_and_decides(home, capsys):

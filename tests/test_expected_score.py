@@ -126,7 +126,7 @@ def test_folds_see_the_mean_of_their_shifts_if_all_have_looked(monkeypatch, fold
     auc, shifted, estimates, error = shift
     assert seen.auc == (auc and pytest.approx(auc))
     assert (seen.shifted, seen.estimates) == (shifted, {name: pytest.approx(of) for name, of in estimates.items()})
-    assert str(seen).endswith("; the images to predict differ from the holdout (shift)") == shifted
+    assert str(seen).endswith("; images differ") == shifted
     assert seen.error == (error and pytest.approx(error))
 
 

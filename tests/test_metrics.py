@@ -252,11 +252,7 @@ def test_the_value_alone_is_that_of_the_whole_score(name, classes):
         assert metrics.value(metric, probs.argmax(1), true) == metrics.value(metric, probs, true)
 
 
-def test_a_score_of_an_older_run_is_read_with_its_direction():
-    assert Score.read({"value": 0.2, "low": 0.1, "high": 0.3, "count": 5, "lower_is_better": True}).of.lower_is_better
-    assert (
-        str(Score.read({"value": 0.2, "low": 0.1, "high": 0.3, "count": 5, "lower_is_better": False}))[:6] == "20.00%"
-    )
+def test_a_stored_score_is_read_as_it_was():
     score = METRICS["auc"](*sample(50, 3), groups=None)
     assert Score.read(vars(score)) == score
 

@@ -74,7 +74,7 @@ class Expected:
         _, low, high, _ = self.private
         if self.bias > SAID * (high - low):
             parts.append(f"{self.of.number(self.bias)} {self.of.unit} of bias subtracted")
-        return ", ".join(parts) + ("; the images to predict differ from the holdout (shift)" if self.shifted else "")
+        return ", ".join(parts) + ("; images differ" if self.shifted else "")
 
     @property
     def details(self) -> list[str]:

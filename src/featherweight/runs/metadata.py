@@ -52,10 +52,11 @@ class Metadata:
     def read(cls, folder: Path) -> Metadata:
         """Read it from a run's folder. Raises UserError for a file that is damaged, or of another version."""
         path = folder / "run.json"
-        content = {"format": 1, **read_json(path, RESTORE_OR_RESTART)}
-        if content["format"] != FORMAT:
+        content = read_json(path, RESTORE_OR_RESTART)
+        version = content.get("format", 1)
+        if content and version != FORMAT:  # an empty one is damaged
             raise UserError(
-                f"{path}: another version of featherweight made this run (format {content['format']}, not {FORMAT}, "
+                f"{path}: another version of featherweight made this run (format {version}, not {FORMAT}, "
                 f"at commit {content.get('commit') or 'unknown'}): use that version, or train it again with this one"
             )
         known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
