@@ -31,12 +31,11 @@ NETWORKS = {
     "narrow": (FAST, ["model.widths=[32,128,128]"]),
     "fast": (FAST, []),
     "wide": (FAST, ["model.widths=[128,384,384]"]),
-    "wrn": ("wrn16_4", []),
     "lite0": ("finetune_lite0", []),
     "lite0_bold": ("finetune_lite0_bold", []),
 }
 HOLDOUT = 3000  # number of held-out images when training on a subset
-COLUMNS = ("dataset", "optimizer", *NUMBERS, "error", "network")
+COLUMNS = ("dataset", *NUMBERS, "error", "network")
 
 
 def settings(network: str, epochs: int, images: int, arguments: argparse.Namespace, small: bool) -> list[str]:
@@ -92,7 +91,6 @@ def main() -> None:
             shape, score = run.competition.shape, run.result.holdout
             row = {
                 "dataset": arguments.dataset,
-                "optimizer": run.recipe.optimizer.name,
                 "images": len(run.split.train),
                 "classes": shape.num_classes,
                 "size": shape.size,

@@ -24,11 +24,11 @@ from featherweight.planning.dataset_facts import DatasetFacts
 
 
 def tasks(rows: list[MeasuredTraining]) -> dict[str, list[MeasuredTraining]]:
-    """Return the rows per task (data set, number of images, start, optimizer); tasks with a single row are left out."""
+    """Return the rows per task (data set, number of images, start); tasks with a single row are left out."""
     by_task: dict[str, list[MeasuredTraining]] = defaultdict(list)
     for row in rows:
         start = "pretrained" if row.published else "from scratch"
-        by_task[f"{row.dataset}, {row.images:,} images, {start} by {row.optimizer}"].append(row)
+        by_task[f"{row.dataset}, {row.images:,} images, {start}"].append(row)
     return {name: of for name, of in by_task.items() if len(of) > 1}
 
 
@@ -46,7 +46,7 @@ def misses_from_fewer_images(rows: list[MeasuredTraining]) -> list[float]:
     """
     missed = []
     for row, pilot in itertools.permutations([row for row in rows if not row.published], 2):
-        if row.group == pilot.group and row.images > 1.5 * pilot.images:
+        if row.dataset == pilot.dataset and row.images > 1.5 * pilot.images:
             known = [other for other in rows if other.dataset != row.dataset]
             expected = forecast(Curves(known, [replace(pilot, dataset="pilot")]), row).value
             missed.append(float(np.log(expected / (1 - expected)) - np.log((1 - row.error) / row.error)))

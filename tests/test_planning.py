@@ -71,6 +71,10 @@ MADE_UP = Curves(level("hard", 0.2) + level("easy", 0.05))
 MADE_UP_TUNED = Curves([replace(row, published=True) for row in MADE_UP.rows])
 
 
+def is_wide(recipe) -> bool:
+    return max(recipe.model.widths) == 384
+
+
 def plan(seconds: float, step: float = 0.01, cost=None, **found):
     cost = cost or (lambda recipe: Cost(step, 1e-4, 10**9))
     measured = []
@@ -206,7 +210,7 @@ def test_of_two_kinds_of_views_the_one_worth_more_for_its_time_is_kept():
     measured = [MeasuredCandidate(next(from_scratch(facts)), 500_000, Cost(0.05, 5e-3, 10**9))]
     kept = [
         [view.name for view in make(facts, colour, measured, seconds, MADE_UP, Findings()).best.recipe.predict.views]
-        for seconds in (60, 100, 4000)
+        for seconds in (60, 130, 4000)
     ]
     assert kept == [[], ["flip"], ["flip", "shift"]]
 
@@ -250,15 +254,14 @@ def test_of_very_many_images_a_smaller_part_is_held_out():
 
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
     def cost(recipe):
-        dear = recipe.model.name == "fastnet" and max(recipe.model.widths) > 128
-        return Cost(16.0 if dear or recipe.model.name == "wrn" else 0.01, 1e-4, 10**9)
+        return Cost(16.0 if max(recipe.model.widths) > 128 else 0.01, 1e-4, 10**9)
 
     assert plan(120, cost=cost).best.candidate.name == "fast net, narrow"
 
 
 def test_what_does_not_fit_is_listed_with_the_reason():
-    made = plan(40, cost=lambda recipe: Cost(9.0 if recipe.model.name == "wrn" else 0.01, 1e-4, 10**9))
-    assert made.refused[0].startswith("WRN-16-4 at 8 px: an epoch takes ")
+    made = plan(40, cost=lambda recipe: Cost(90.0 if is_wide(recipe) else 0.01, 1e-4, 10**9))
+    assert made.refused[0].startswith("fast net, wide at 8 px: an epoch takes ")
     assert any("instead of" in line for line in made.lines())
 
 
@@ -533,12 +536,12 @@ def test_a_pilot_of_a_large_set_takes_batches_for_its_own_images(monkeypatch):
 
 
 def test_the_pilot_is_of_the_network_that_is_cheapest_by_the_image(monkeypatch):
-    """In two cores' bf16, 512 images of the narrow fast net take as long as 64 of the wide residual net."""
+    """A step of it, of 512 images, may take longer than one of a larger network in small batches."""
     facts = replace(TASK, images=45_000)
     by_name = {one.name: one for one in from_scratch(facts)}
-    narrow, residual = by_name["fast net, narrow"], by_name["WRN-16-4"]
+    narrow, wide = by_name["fast net, narrow"], by_name["fast net, wide"]
     measured = [
-        MeasuredCandidate(residual, 2_748_602, Cost(0.44, 2e-3, 10**9)),
+        MeasuredCandidate(wide, 4_587_816, Cost(0.44, 2e-3, 10**9)),
         MeasuredCandidate(narrow, 493_224, Cost(0.51, 3e-4, 10**9)),
     ]
     tried = []
@@ -910,7 +913,7 @@ def test_only_what_memory_lacks_is_called_too_large(error, reason):
 
 def test_a_fault_of_one_candidate_does_not_end_the_plan(monkeypatch):
     def measure(recipe, seen, machine, patience):
-        if recipe.model.name == "wrn":
+        if is_wide(recipe):
             raise Failed("ValueError: a fault")
         return Cost(0.01, 1e-4, 10**9)
 
@@ -918,8 +921,8 @@ def test_a_fault_of_one_candidate_does_not_end_the_plan(monkeypatch):
     refused = []
     clock = Clock(time.monotonic(), 300, math.inf)
     measured = auto._measured(list(from_scratch(TASK)), DIGITS, clock, Machine("cpu", 1), refused)
-    assert len(measured) == 3
-    assert refused == ["WRN-16-4 at 8 px: ValueError: a fault"]
+    assert len(measured) == 2
+    assert refused == ["fast net, wide at 8 px: ValueError: a fault"]
 
 
 def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
@@ -937,7 +940,7 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
     measured = auto._measured(list(from_scratch(TASK)), DIGITS, Clock(1000.0, 300, 1100.0), Machine("cpu", 1), refused)
     assert len(measured) == 2
     assert patiences == [100.0, 35.0]
-    assert refused == ["fast net, wide at 8 px; WRN-16-4 at 8 px: not measured, for lack of time"]
+    assert refused == ["fast net, wide at 8 px: not measured, for lack of time"]
 
 
 def test_measuring_tells_every_minute_how_far_it_is(monkeypatch, capsys):
@@ -945,7 +948,7 @@ def test_measuring_tells_every_minute_how_far_it_is(monkeypatch, capsys):
     monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
     for _ in auto._telling(list(from_scratch(TASK))):
         now[0] += 40
-    assert capsys.readouterr().out == "  measured: 2 of 4\n"
+    assert capsys.readouterr().out == "  measured: 2 of 3\n"
 
 
 def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeypatch):
@@ -960,18 +963,18 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     monkeypatch.setattr(costs, "measure", measure)
     refused = []
     facts = replace(TASK, side=200)
-    clock = Clock(1000.0, 400, 1133.0)
+    clock = Clock(1000.0, 275, 1133.0)
     measured = auto._measured(list(from_scratch(facts)), DIGITS, clock, Machine("cpu", 1), refused)
-    assert [(one.candidate.title, one.by_size) for one in measured[:3]] == [
-        ("fast net, narrow at 32 px", None), ("fast net at 32 px", None), ("fast net, wide at 32 px", None)
+    assert [(one.candidate.title, one.by_size) for one in measured[:2]] == [
+        ("fast net, narrow at 32 px", None), ("fast net at 32 px", None)
     ]  # fmt: skip
-    others = {one.candidate.title: one for one in measured[3:]}
+    others = {one.candidate.title: one for one in measured[2:]}
     assert {one.by_size for one in others.values()} == {32}
-    assert not [title for title in others if "WRN" in title]
+    assert not [title for title in others if "wide" in title]
     assert others["fast net at 64 px"].cost == Cost(0.1 * 4 * 1.2, 1e-3 * 4 * 1.2, 4 * 10**9)
     assert Cost(0.1, 1e-3, 10**9).at(16, 32) == Cost(0.025, 0.25e-3, 10**9)
-    assert refused == ["WRN-16-4 at 32, 64, 96, 128 px: not measured, for lack of time"]
-    assert "(by its time at 32 px)" in make(facts, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
+    assert refused == ["fast net, wide at 32, 64, 96, 128 px: not measured, for lack of time"]
+    assert "(by its time at 32 px)" in make(facts, DIGITS, measured[2:], 4000, MADE_UP, Findings()).best.line
 
 
 @pytest.mark.parametrize("minutes", [20, 100])  # a tenth of it, and the two minutes that a candidate has, are too short
@@ -988,7 +991,7 @@ def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(m
     clock = Clock(1000.0, 60 * minutes, 1000.0 + 20 * minutes)
     measured = auto._measured(list(from_scratch(replace(TASK, side=64))), DIGITS, clock, Machine("cpu", 1), [])
     assert {size for _, size in asked} == {32}  # at 64 px six steps would take 173 seconds
-    assert [one.by_size for one in measured] == [None] * 4 + [32] * 4
+    assert [one.by_size for one in measured] == [None] * 3 + [32] * 3
 
 
 def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatch):

@@ -240,7 +240,7 @@ def _telling(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
 
 
 def _by_name(candidates: Sequence[Candidate]) -> str:
-    """Return the names of candidates, each once with its sizes: "fast net at 32, 64 px; WRN-16-4 at 32 px"."""
+    """Return the names of candidates, each once with its sizes: "fast net at 32, 64 px; fast net, wide at 32 px"."""
     sizes: dict[str, list[str]] = defaultdict(list)
     for candidate in candidates:
         sizes[candidate.name].append(str(candidate.size))

@@ -3,13 +3,13 @@
 `curves.csv` has a row per training: numbers about the data, the network's parameters, the epochs, and the error on
 held-out images. `./run.sh bench curves` measures it. The model is linear with normal priors (Gelman et al., Bayesian
 Data Analysis, chapters 14 and 15); one model is for networks that start from random weights, one for pretrained ones.
-The logit of the error is a sum of effects that all data sets share and of three effects that each data set (with each
-optimizer) has of its own: data sets differ in difficulty, in the gain of longer training and in the gain of more
-images. The priors fix the sign of each effect, so that a few rows cannot reverse it: more images, epochs, pixels and
-parameters do no harm. The gain of longer training falls as 1 / epochs, so that forecasts far beyond the measured
-lengths stay moderate. From random weights an epoch of many images, which has more steps, is worth several of few, and a
-part of an epoch is a whole one of fewer images. Pilots on the data at hand are rows like the others and determine its
-own effects.
+The logit of the error is a sum of effects that all data sets share and of three effects that each data set has of its
+own: data sets differ in difficulty, in the gain of longer training and in the gain of more images. The priors fix the
+sign of each effect, so that a few rows cannot reverse it: more images, epochs, pixels and parameters do no harm. The
+gain of longer training falls as 1 / epochs, so that forecasts far beyond the measured lengths stay moderate. From
+random weights, which here are always those of fast nets that Muon trains, an epoch of many images, which has more
+steps, is worth several of few, and a part of an epoch is a whole one of fewer images. Pilots on the data at hand are
+rows like the others and determine its own effects.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from featherweight.planning.dataset_facts import DatasetFacts
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks in the table that start from pretrained weights
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
-# An epoch of N images, more than MEDIUM_IMAGES, is worth (N / MEDIUM_IMAGES) ** EPOCH_EXPONENT epochs: at 0 only epochs
-# would count, at 1 only steps. Larger subsets, forecast from smaller ones of the same data, are missed by 0.85 logits
-# at 0, nearly all too low, and by 0.55 at 0.5 (`./run.sh bench leave_one_out`).
+# From random weights an epoch of N images is worth (N / MEDIUM_IMAGES) ** EPOCH_EXPONENT epochs of MEDIUM_IMAGES: at 0
+# only epochs would count, at 1 only steps. `./run.sh bench leave_one_out` misses least at 0.5, and with these priors.
 MEDIUM_IMAGES, EPOCH_EXPONENT = 4000, 0.5
-NOISE = 0.2  # standard deviation of a training in logits: seeds and what the model misses, without sampling error
+# Standard deviation of a training in logits: seeds and what the model misses, without sampling error. True: pretrained.
+NOISE = {False: 0.12, True: 0.2}
 
 # Prior mean and standard deviation of the effects on the logit of the error: of doubling the images, the classes, the
 # side in pixels and the parameters, and of an unfinished training.
 FROM_SCRATCH = {
-    "level": (-1.0, 1.5),
+    "level": (-1.5, 1.5),
     "images": (-0.3, 0.15),
     "classes": (0.3, 0.3),
     "size": (-0.3, 0.2),
-    "parameters": (-0.15, 0.1),
-    "unfinished": (0.5, 0.2),
-    "unfinished, by parameters": (-0.03, 0.03),  # larger networks learn more per epoch
+    "parameters": (-0.1, 0.08),
+    "unfinished": (0.2, 0.1),
+    "unfinished, by parameters": (-0.01, 0.02),  # larger networks learn more per epoch
 }
 FROM_PUBLISHED = {
     "level": (-1.5, 1.5),
@@ -55,7 +55,7 @@ FROM_PUBLISHED = {
     "unfinished": (1.3, 0.5),
 }
 OWN = ("level", "images", "unfinished")  # effects that a data set has of its own, too
-OWN_SPREAD = {False: (1.2, 0.1, 0.2), True: (1.2, 0.1, 0.5)}  # their standard deviations; True: pretrained
+OWN_SPREAD = {False: (1.2, 0.1, 0.08), True: (1.2, 0.1, 0.5)}  # their standard deviations; True: pretrained
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,6 @@ class MeasuredTraining:
     holdout: int
     error: float
     published: bool = False
-    optimizer: str = ""
-
-    @property
-    def group(self) -> tuple[str, str]:
-        """The data set and the optimizer: rows of one group share the data set's own effects."""
-        return self.dataset, self.optimizer
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,6 @@ def table(path: Path = TABLE) -> list[MeasuredTraining]:
                 **{key: int(row[key]) for key in NUMBERS},
                 error=float(row["error"]),
                 published=row["network"] in PUBLISHED,
-                optimizer=row["optimizer"],
             )
             for row in csv.DictReader(file)
         ]
@@ -132,28 +125,28 @@ class Curves:
             "", facts.images, facts.classes, size, facts.channels, parameters, epochs, 1, 0.5, published
         )
         known = [row for row in self.rows if row.published == published]
-        known += [replace(pilot, dataset="", optimizer="") for pilot in self.pilots if pilot.published == published]
-        groups = sorted({row.group for row in (*known, asked)})
-        design = np.array([_design(row, groups) for row in (*known, asked)])
+        known += [replace(pilot, dataset="") for pilot in self.pilots if pilot.published == published]
+        datasets = sorted({row.dataset for row in (*known, asked)})
+        design = np.array([_design(row, datasets) for row in (*known, asked)])
         priors = FROM_PUBLISHED if published else FROM_SCRATCH
-        prior, spread = np.array([*priors.values(), *((0.0, own) for _ in groups for own in OWN_SPREAD[published])]).T
+        prior, spread = np.array([*priors.values(), *((0.0, own) for _ in datasets for own in OWN_SPREAD[published])]).T
         # The posterior of a linear model with known noise, given the rows: Gelman et al., section 14.2.
         among, of_asked = (design[:-1] * spread**2) @ design.T, design[-1] * spread
-        noise = np.diag([NOISE**2 + _chance(row) for row in known])
+        noise = np.diag([NOISE[published] ** 2 + _chance(row) for row in known])
         gain = np.linalg.solve(among[:, :-1] + noise, among[:, -1])
         mean = design[-1] @ prior + gain @ (_logits(known) - design[:-1] @ prior)
-        variance = of_asked @ of_asked - gain @ among[:, -1] + NOISE**2
+        variance = of_asked @ of_asked - gain @ among[:, -1] + NOISE[published] ** 2
         ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean + np.array([0.0, NORMAL, -NORMAL]) * np.sqrt(variance))))
         return ScoreForecast(*(float(1 - end) for end in ends))
 
 
-def _design(row: MeasuredTraining, groups: Sequence[tuple[str, str]]) -> list[float]:
+def _design(row: MeasuredTraining, datasets: Sequence[str]) -> list[float]:
     """Return the factors of the effects in a row, which are near zero for a medium data set."""
     parameters = float(np.log2(row.parameters / 1e6))
     images, unfinished = float(row.images), 1 / (1 + row.epochs)
     if not row.published:
         images, epochs = row.images * min(row.epochs, 1.0), max(row.epochs, 1.0)
-        unfinished = 12 / (0.5 + epochs * max(images / MEDIUM_IMAGES, 1.0) ** EPOCH_EXPONENT)
+        unfinished = 12 / (0.5 + epochs * (images / MEDIUM_IMAGES) ** EPOCH_EXPONENT)
     shared = {
         "level": 1.0,
         "images": float(np.log2(images / MEDIUM_IMAGES)),
@@ -164,7 +157,7 @@ def _design(row: MeasuredTraining, groups: Sequence[tuple[str, str]]) -> list[fl
     }
     if not row.published:
         shared["unfinished, by parameters"] = parameters * unfinished
-    return [*shared.values(), *(shared[name] * (row.group == group) for group in groups for name in OWN)]
+    return [*shared.values(), *(shared[effect] * (row.dataset == dataset) for dataset in datasets for effect in OWN)]
 
 
 def _logits(rows: Sequence[MeasuredTraining]) -> NDArray[np.float64]:
