@@ -25,8 +25,9 @@ from featherweight.training.probe import (
     _some_of_each,
     features_of,
     fit_probe,
-    rows_fitted,
+    regression_work,
     start_from_probe,
+    tuning_images,
 )
 
 SHAPE = Shape(3, 3, 16)
@@ -201,12 +202,13 @@ def test_photographs_are_told_apart_without_being_decoded(tmp_path, monkeypatch)
 def test_strengths_are_tried_on_as_large_a_part_of_each_class_of_sorted_images(images):
     labels = np.sort(np.arange(images) % 10)
     places = np.flatnonzero(np.arange(images) % 5 < 4)
-    few = _some_of_each(labels, places)
+    few = _some_of_each(labels, places, tuning_images(10))
     counts = np.bincount(labels[few], minlength=10)
     assert counts.sum() == pytest.approx(min(len(places), 10_000), abs=10)
     assert np.ptp(counts) <= 2
     assert not np.setdiff1d(np.flatnonzero(few), places).size
-    assert rows_fitted(images, 2) == pytest.approx(2 * (6 * counts.sum() + images), abs=120)
+    assert regression_work(images, 2, 10) == pytest.approx(2 * (6 * counts.sum() + images) * 20, abs=2400)
+    assert [tuning_images(classes) for classes in (2, 20, 40, 100, 200)] == [10_000, 10_000, 5000, 2000, 2000]
 
 
 def test_a_network_without_a_linear_end_has_no_head():

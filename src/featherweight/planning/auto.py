@@ -22,17 +22,11 @@ from featherweight.planning.clock import Clock
 from featherweight.planning.costs import Machine, MeasuredCandidate
 from featherweight.planning.curves import Curves, MeasuredTraining, table
 from featherweight.planning.dataset_facts import DatasetFacts, describe
+from featherweight.planning.option import PLANNED_SHARE, Findings
 from featherweight.planning.own_process import Failed, start_server, wait_for_server
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilots import Pilot, PilotContext, piloted
-from featherweight.planning.plan import (
-    PLANNED_SHARE,
-    PROBE_SECONDS_PER_ROW,
-    Findings,
-    Plan,
-    make,
-    parameters_within_limit,
-)
+from featherweight.planning.plan import Plan, make, parameters_within_limit
 from featherweight.planning.timeline import REST_SECONDS
 from featherweight.runtime.device import make_runtime
 
@@ -45,7 +39,7 @@ MEASURING_SHARE = 0.2  # maximum share of the time for measuring networks,
 RESIZED_SHARE = 0.1  # and for measuring them at further sizes, whose costs can be estimated too
 PILOT_SHARE = 0.05  # of the time, for each pilot
 PROBED_SIDE = 128  # px at least: at 96 px photographs seem unlike those of the pretrained weights (docs/auto.md)
-MOST_HELD_OUT = 10_000  # images: a score of so many is known to 1 %, and each look at more takes time from training
+MOST_HELD_OUT = 3000  # images: a score of so many is known to 1 to 2 points, and more are better trained on
 
 
 def plan(competition: Competition, minutes: float, began: float, machine: Machine) -> Plan:
@@ -161,16 +155,18 @@ def _findings(
         mirror = False
         words.append("no pilot could show that these grey images may be mirrored, so nothing is mirrored")
     kinds = {pilot.candidate.starts_published for pilot in pilots}
-    scratch_unknown = kinds == {True} and any(pilot.has_learned for pilot in pilots)
-    if scratch_unknown and any(not one.candidate.starts_published for one in measured):
-        words.append("without a pilot, networks from random weights are judged by the lower end of their range")
+    learned = {pilot.candidate.starts_published for pilot in pilots if pilot.has_learned}
+    both = {one.candidate.starts_published for one in measured} == {True, False}
+    scratch_unknown = both and False not in learned and (True in learned or True not in kinds)
+    if scratch_unknown:
+        words.append("no pilot shows what random weights reach here, so pretrained ones come first")
     return Findings(
         mirror=mirror,
-        unlike=any(pilot.is_unlike for pilot in pilots),
+        unlike=any(pilot.is_unlike for pilot in pilots) or True not in kinds,
         slowdown=max([1.0, *(pilot.slowdown for pilot in pilots)]),
-        probe_seconds_per_row=max(
-            [pilot.probe_seconds_per_row for pilot in pilots if pilot.probe_seconds_per_row is not None],
-            default=PROBE_SECONDS_PER_ROW,
+        regression_seconds=max(
+            [pilot.regression_seconds for pilot in pilots if pilot.regression_seconds is not None],
+            default=costs.REGRESSION_SECONDS,
         ),
         at_chance=frozenset(pilot.candidate.starts_published for pilot in pilots if not pilot.has_learned),
         scratch_unknown=scratch_unknown,

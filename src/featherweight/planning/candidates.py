@@ -22,8 +22,7 @@ LARGE_SET = 30_000  # images: of 45,000 the fast nets learn best in large batche
 LARGE_BATCH = 512
 IN_LARGE_BATCHES = (f"train.batch_size={LARGE_BATCH}", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 ENLARGED_SIDES = (96, 128, 192)  # px to which small pictures are enlarged for pretrained networks
-REDUCED_SIDES = (128, 160, 224)  # px to which photographs are reduced for them
-MANY_PHOTOGRAPHS = 8000  # if there are more, pretrained networks also see them at a smaller size
+REDUCED_SIDES = (96, 128, 160, 224)  # px to which photographs are reduced for them
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # as in the recipe finetune_lite0_bold
 SMALL_SIDE = 64  # px: pictures up to this side are enlarged for pretrained networks
 STORED_SIDE = 256  # px of the shorter side at which photographs are stored
@@ -106,14 +105,12 @@ def scratch_sizes(side: int) -> tuple[int, ...]:
     return (*reduced, side) if side <= SCRATCH_SIDES[-1] else reduced
 
 
-def published_sizes(side: int, images: int) -> tuple[int, ...]:
-    """Return the image sizes, in pixels, for networks with pretrained weights, given side and number of the pictures.
+def published_sizes(side: int) -> tuple[int, ...]:
+    """Return the image sizes, in pixels, for networks with pretrained weights, given the side of the pictures.
 
     Smaller pictures than these are enlarged: pretrained filters recognise more in objects of the size that they know.
     """
-    if side <= SMALL_SIDE:
-        return ENLARGED_SIDES
-    return (*ENLARGED_SIDES[:1], *REDUCED_SIDES) if images > MANY_PHOTOGRAPHS else REDUCED_SIDES
+    return ENLARGED_SIDES if side <= SMALL_SIDE else REDUCED_SIDES
 
 
 def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
@@ -152,7 +149,7 @@ def _at(size: int, facts: DatasetFacts) -> tuple[str, ...]:
 
 def fine_tuned(facts: DatasetFacts) -> Iterator[Candidate]:
     """Yield networks with pretrained weights at several sizes: small images are enlarged, photographs are reduced."""
-    for size in published_sizes(facts.side, facts.images):
+    for size in published_sizes(facts.side):
         store = "null" if facts.side <= SMALL_SIDE else str(max(STORED_SIDE, size))
         # train.precision is left out, so these stay in float32: depthwise convolutions are slower in bf16.
         own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")

@@ -26,6 +26,7 @@ from featherweight.training.forecast import peak_memory
 EPOCH_FACTOR = 1.02  # an epoch takes this many times the time of its steps
 # A larger size takes so many times what its pixels say: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128 px.
 LARGER_SIZE_FACTOR = 1.2
+REGRESSION_SECONDS = 7e-6  # of a probe, per `regression_work`; used if no pilot has measured it
 TIMED_STEPS = 4  # after a first one that selects kernels and fills caches
 STEPS_IN_ALL = TIMED_STEPS + 2  # in whose time a candidate is measured, predictions included
 ASPECT_RATIO = 4 / 3  # of photographs
@@ -99,14 +100,18 @@ class MeasuredCandidate:
     packed: int = 0
     by_size: int | None = None
 
+    def also(self, settings: Sequence[str]) -> MeasuredCandidate:
+        """Return the candidate with more settings, which cost the same."""
+        return replace(self, candidate=replace(self.candidate, fixed=(*self.candidate.fixed, *settings)))
+
     def with_enough_steps(self, images: int, epochs: float) -> MeasuredCandidate:
         """Return a fast net in smaller batches if so few epochs have too few steps; else the candidate itself."""
         own, usual = batches(images, epochs * images), self.candidate.one_epoch.train.batch_size
         if self.candidate.recipe != FAST or own == batches(images) or f"train.batch_size={usual}" in own:
             return self
-        smaller = replace(self.candidate, fixed=(*self.candidate.fixed, *own))
-        cost = self.cost.in_batches(smaller.one_epoch.train.batch_size, usual)
-        return replace(self, candidate=smaller, cost=cost)
+        smaller = self.also(own)
+        cost = self.cost.in_batches(smaller.candidate.one_epoch.train.batch_size, usual)
+        return replace(smaller, cost=cost)
 
 
 def estimated(candidate: Candidate, parameters: int, measured: Sequence[MeasuredCandidate]) -> MeasuredCandidate | None:

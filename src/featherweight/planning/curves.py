@@ -29,7 +29,7 @@ from featherweight.planning.dataset_facts import DatasetFacts
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks in the table that start from pretrained weights
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
-# From random weights an epoch of N images is worth (N / MEDIUM_IMAGES) ** EPOCH_EXPONENT epochs of MEDIUM_IMAGES: at 0
+# An epoch of N images is worth (N / MEDIUM_IMAGES) ** EPOCH_EXPONENT epochs of MEDIUM_IMAGES: at 0
 # only epochs would count, at 1 only steps. `./run.sh bench leave_one_out` misses least at 0.5, and with these priors.
 MEDIUM_IMAGES, EPOCH_EXPONENT = 4000, 0.5
 # Standard deviation of a training in logits: seeds and what the model misses, without sampling error. True: pretrained.
@@ -143,10 +143,10 @@ class Curves:
 def _design(row: MeasuredTraining, datasets: Sequence[str]) -> list[float]:
     """Return the factors of the effects in a row, which are near zero for a medium data set."""
     parameters = float(np.log2(row.parameters / 1e6))
-    images, unfinished = float(row.images), 1 / (1 + row.epochs)
-    if not row.published:
-        images, epochs = row.images * min(row.epochs, 1.0), max(row.epochs, 1.0)
-        unfinished = 12 / (0.5 + epochs * (images / MEDIUM_IMAGES) ** EPOCH_EXPONENT)
+    whole = 1.0 if row.published else min(row.epochs, 1.0)
+    images = row.images * whole
+    epochs = row.epochs / whole * (images / MEDIUM_IMAGES) ** EPOCH_EXPONENT
+    unfinished = 1 / (1 + epochs) if row.published else 12 / (0.5 + epochs)
     shared = {
         "level": 1.0,
         "images": float(np.log2(images / MEDIUM_IMAGES)),

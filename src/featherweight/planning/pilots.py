@@ -27,19 +27,18 @@ from featherweight.data.pack import Data, LabelledPack
 from featherweight.evaluation.intervals import NORMAL
 from featherweight.evaluation.tta import mirrored
 from featherweight.planning.candidates import FAST, Candidate, batches
-from featherweight.planning.costs import Machine, MeasuredCandidate
+from featherweight.planning.costs import REGRESSION_SECONDS, Machine, MeasuredCandidate
 from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.training.forecast import step_seconds
-from featherweight.training.probe import rows_fitted
+from featherweight.training.probe import regression_work
 
 FEWEST_EPOCHS = 3
 FEWEST_STEPS = 60  # if there is time, so many epochs as have these: of a small set three may have less than ten
 FEWEST_IMAGES = 64  # a score on fewer says nothing
 MOST_JUDGES = 1000  # held-out images
 JUDGING_SHARE = 1 / 3  # maximum share of a pilot's time for predicting them
-PROBE_FACTOR = 1.5  # time of a probe with its regression, relative to that of its features
 TELLING_GAIN = 0.1  # minimum gain over chance, relative to it, of a pilot that can judge mirroring
 MIRRORING_LOSS = 0.1  # if mirroring loses more of the gain over chance than this, it changes classes
 UNLIKE_ERROR = 0.15  # error relative to chance; a probe had 0.07 on dogs and cats, 0.24 on seedlings
@@ -70,7 +69,7 @@ class Pilot:
         chance: the fraction that is wrong if the most frequent class of these is always predicted.
         mirror_drop: how many more it gets wrong when the images are mirrored.
         slowdown: the time of a step (of a view, for a probe) divided by the time measured before.
-        probe_seconds_per_row: the time of a probe's regression, per row of features (see `rows_fitted`).
+        regression_seconds: the time of a probe's regression, per `regression_work`.
     """
 
     candidate: Candidate
@@ -82,7 +81,7 @@ class Pilot:
     chance: float
     mirror_drop: MirrorDrop
     slowdown: float = 1.0
-    probe_seconds_per_row: float | None = None
+    regression_seconds: float | None = None
 
     @property
     def has_learned(self) -> bool:
@@ -139,7 +138,9 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else FEWEST_EPOCHS), "image.mirror=false"])
     most = min(len(context.judges), MOST_JUDGES)
     judges = min(most, int(JUDGING_SHARE * seconds / (2 * cost.view)))
-    each = cost.view * PROBE_FACTOR if probing else cost.step / recipe.train.batch_size
+    each = cost.step / recipe.train.batch_size
+    if probing:
+        each = cost.view + REGRESSION_SECONDS * regression_work(1000, 1, facts.classes) / 1000
     most_images = (seconds - 2 * judges * cost.view) / each  # seen in all
     images = min(len(context.train), int(most_images / (1 if probing else FEWEST_EPOCHS)))
     if images < max(FEWEST_IMAGES, 2 * facts.classes) or judges < max(1, min(FEWEST_IMAGES, most)):
@@ -165,7 +166,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     except Failed as failed:
         return str(failed)
     slowdown = result.view / cost.view if probing else result.step / cost.step
-    per_row = result.fit_seconds / rows_fitted(images, 1) if probing else None
+    regression = result.fit_seconds / regression_work(images, 1, facts.classes) if probing else None
     return Pilot(
         candidate,
         measured.parameters,
@@ -176,7 +177,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         result.chance,
         result.mirror_drop,
         slowdown,
-        per_row,
+        regression,
     )
 
 

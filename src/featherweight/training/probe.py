@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strengths of the penalty that are tried
 TUNING_FOLD = 5  # every fifth image of a class is held out to choose by
-MAX_TUNING_IMAGES = 10_000  # about, that they are tried on
+MAX_TUNING_IMAGES = 10_000  # about, that they are tried on,
+FEW_CLASSES, ENOUGH_TUNING_IMAGES = 20, 2000  # of more classes, which take longer in proportion, fewer, but so many
 CHUNK = 256
+CLASSES_READING = 10  # of so many classes the computation takes as long as reading the features
 SAMPLE_IMAGES = 8  # for which the inputs of the heads and the output of the network are recorded
 TOLERANCE = 0.05  # by which probabilities computed in bf16 may differ
 MAX_CACHED_FILES = 8  # of features; each may have hundreds of megabytes
@@ -107,9 +109,18 @@ def _asked(
     return [seen[head] for head in heads], answered
 
 
-def rows_fitted(images: int, views: int) -> int:
-    """Return the rows of features that all regressions on these images process; their time is proportional."""
-    return views * (len(STRENGTHS) * min(images * (TUNING_FOLD - 1) // TUNING_FOLD, MAX_TUNING_IMAGES) + images)
+def regression_work(images: int, views: int, classes: int) -> int:
+    """Return a number to which the time of all regressions on these images is about proportional.
+
+    It is that of the rows of features, times the classes and CLASSES_READING for reading a row.
+    """
+    tried = min(images * (TUNING_FOLD - 1) // TUNING_FOLD, tuning_images(classes))
+    return views * (len(STRENGTHS) * tried + images) * (classes + CLASSES_READING)
+
+
+def tuning_images(classes: int) -> int:
+    """Return on how many images the strengths are tried, at most."""
+    return max(MAX_TUNING_IMAGES * FEW_CLASSES // max(classes, FEW_CLASSES), ENOUGH_TUNING_IMAGES)
 
 
 def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> Features:
@@ -153,7 +164,7 @@ def fit_probe(features: list[Features], labels: NDArray[np.int64], classes: int)
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
     held_out = rank % TUNING_FOLD == TUNING_FOLD - 1
-    few = _some_of_each(labels, np.flatnonzero(~held_out))
+    few = _some_of_each(labels, np.flatnonzero(~held_out), tuning_images(classes))
     losses = [
         _loss(_logistic(features, labels, few, strength, classes), features[0][held_out], labels[held_out])
         for strength in (STRENGTHS if held_out.any() else ())
@@ -164,16 +175,16 @@ def fit_probe(features: list[Features], labels: NDArray[np.int64], classes: int)
     return weight, bias, f"  probe: {features[0].shape[1]:,} features, penalty 1/{chosen:g}{loss}"
 
 
-def _some_of_each(labels: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return True [N] at about MAX_TUNING_IMAGES of the indices `places` at most, the same fraction of each class.
+def _some_of_each(labels: NDArray[np.int64], places: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Return True [N] at about `most` of the indices `places` at most, the same fraction of each class.
 
     They are drawn, since images are often sorted.
     """
-    drawn = np.random.default_rng(0).permutation(places) if len(places) > MAX_TUNING_IMAGES else places
+    drawn = np.random.default_rng(0).permutation(places) if len(places) > most else places
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels[places]):
         own = drawn[labels[drawn] == label]
-        chosen[own[: -(-len(own) * MAX_TUNING_IMAGES // max(len(places), MAX_TUNING_IMAGES))]] = True
+        chosen[own[: -(-len(own) * most // max(len(places), most))]] = True
     return chosen
 
 
