@@ -29,7 +29,8 @@ from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.option import PLANNED_SHARE, Findings, _for_these_classes
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
-from featherweight.planning.pilots import MirrorDrop, Pilot, PilotContext, piloted
+from featherweight.planning.pilot_outcome import FlipDrop, Pilot
+from featherweight.planning.pilots import PilotContext, piloted
 from featherweight.planning.plan import Plan, make, parameters_within_limit
 from featherweight.planning.plan_file import write
 from featherweight.planning.timeline import passes_after
@@ -277,10 +278,33 @@ def test_steps_that_a_pilot_found_slower_are_planned_slower():
     assert abs(slower.epochs - dear.epochs) <= 1
 
 
-def pilot(error: float, mirrored: float, holdout: int = 400, chance: float = 0.9) -> Pilot:
-    """Make a pilot that gets the fraction `mirrored` of its images wrong when they are mirrored."""
-    loss = MirrorDrop(mirrored - error, (abs(mirrored - error) / holdout) ** 0.5)
-    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, chance, loss)
+def pilot(error: float, mirrored: float, holdout: int = 400, chance: float = 0.9, upside_down: float = 1.0) -> Pilot:
+    """Make a pilot that gets the fractions `mirrored` and `upside_down` of its images wrong when they are flipped."""
+    losses = [FlipDrop(one - error, (abs(one - error) / holdout) ** 0.5) for one in (mirrored, upside_down)]
+    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, chance, *losses)
+
+
+@pytest.mark.parametrize(
+    ("error", "upside_down", "mirror", "allowed"),
+    [
+        (0.1, 0.105, True, True),  # seedlings, seen from above
+        (0.1, 0.3, True, False),  # photographs with a sky
+        (0.1, 0.105, False, False),  # the competition's file forbids mirroring
+        (0.88, 0.88, True, False),  # a pilot that has learned nothing tells nothing
+    ],
+)
+def test_images_whose_up_and_down_are_alike_are_turned_upside_down(error, upside_down, mirror, allowed):
+    colour = load_competition("cifar10")
+    facts = replace(TASK, mirror=mirror, channels=3)
+    words = []
+    one = pilot(error, error, upside_down=upside_down)
+    findings = auto._findings([one], [], facts, words)
+    assert (findings.upside_down, bool(words)) == (allowed, allowed)
+    measured = [MeasuredCandidate(next(from_scratch(facts)), 500_000, Cost(0.01, 1e-4, 10**9))]
+    best = make(facts, colour, measured, 100, MADE_UP, findings).best
+    names = [choice.name for choice in best.recipe.augment]
+    assert names == ["crop", "alternating_flip", "vertical_flip"][: 3 if allowed else 2]
+    assert best.recipe.augment[:2] == load_recipe("fastnet94_muon").augment
 
 
 @pytest.mark.parametrize(
@@ -715,7 +739,7 @@ def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     )
     _, _, _, shown, judged, _ = asked[0]
     batch = load_recipe(candidate.recipe, candidate.settings(3)).train.batch_size
-    assert (len(shown), len(judged)) == (int(40 / (3 * 4.0 / batch)), 100)
+    assert (len(shown), len(judged)) == (int(40.2 / (3 * 4.0 / batch)), 66)
 
 
 def refuse(*reason):

@@ -114,6 +114,11 @@ def mirrored(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Au
     yield 1.0, images.flip(-1)
 
 
+def upside_down(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation]) -> Weighted:
+    """The image with its rows in reverse order, alone."""
+    yield 1.0, images.flip(-2)
+
+
 VIEWS: dict[str, Callable[..., Weighted]] = {
     "flip": flip,
     "shift": shift,

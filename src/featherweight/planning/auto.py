@@ -25,7 +25,8 @@ from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.option import PLANNED_SHARE, Findings
 from featherweight.planning.own_process import Failed, start_server, wait_for_server
 from featherweight.planning.packing_time import ListedImages
-from featherweight.planning.pilots import Pilot, PilotContext, piloted
+from featherweight.planning.pilot_outcome import Pilot
+from featherweight.planning.pilots import PilotContext, piloted
 from featherweight.planning.plan import Plan, make, parameters_within_limit
 from featherweight.planning.timeline import REST_SECONDS
 from featherweight.runtime.device import make_runtime
@@ -154,6 +155,9 @@ def _findings(
         # Grey images may be characters, which mirroring spoils; if they are not, mirroring gains little.
         mirror = False
         words.append("no pilot could show that these grey images may be mirrored, so nothing is mirrored")
+    upside_down = facts.mirror and mirror and any(pilot.allows_upside_down for pilot in pilots)
+    if upside_down:
+        words.append("a pilot recognises these images upside down as well, so they are seen in training like this, too")
     kinds = {pilot.candidate.starts_published for pilot in pilots}
     learned = {pilot.candidate.starts_published for pilot in pilots if pilot.has_learned}
     both = {one.candidate.starts_published for one in measured} == {True, False}
@@ -162,6 +166,7 @@ def _findings(
         words.append("no pilot shows what random weights reach here, so pretrained ones come first")
     return Findings(
         mirror=mirror,
+        upside_down=upside_down,
         unlike=any(pilot.is_unlike for pilot in pilots) or True not in kinds,
         slowdown=max([1.0, *(pilot.slowdown for pilot in pilots)]),
         regression_seconds=max(

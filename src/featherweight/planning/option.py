@@ -36,6 +36,7 @@ class Findings:
 
     Attributes:
         mirror: true if images may be mirrored.
+        upside_down: true if up and down are alike.
         unlike: true if the images are unlike those that the pretrained weights were trained on, or no probe has shown
             that they are like them: too bold fine-tuning costs less than too gentle one.
         slowdown: the time of a step divided by the time measured before.
@@ -46,6 +47,7 @@ class Findings:
     """
 
     mirror: bool = True
+    upside_down: bool = False
     unlike: bool = False
     slowdown: float = 1.0
     regression_seconds: float = REGRESSION_SECONDS

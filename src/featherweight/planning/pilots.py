@@ -24,13 +24,13 @@ from featherweight.console import duration
 from featherweight.data import near_duplicates
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, LabelledPack
-from featherweight.evaluation.intervals import NORMAL
-from featherweight.evaluation.tta import mirrored
-from featherweight.planning.candidates import FAST, Candidate, batches
+from featherweight.evaluation.tta import mirrored, upside_down
+from featherweight.planning.candidates import FAST, batches
 from featherweight.planning.costs import REGRESSION_SECONDS, Machine, MeasuredCandidate
 from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
+from featherweight.planning.pilot_outcome import FlipDrop, Pilot
 from featherweight.training.forecast import step_seconds
 from featherweight.training.probe import regression_work
 
@@ -38,81 +38,8 @@ FEWEST_EPOCHS = 3
 FEWEST_STEPS = 60  # if there is time, so many epochs as have these: of a small set three may have less than ten
 FEWEST_IMAGES = 64  # a score on fewer says nothing
 MOST_JUDGES = 1000  # held-out images
+JUDGED_VIEWS = 3  # as they are, mirrored, upside down
 JUDGING_SHARE = 1 / 3  # maximum share of a pilot's time for predicting them
-TELLING_GAIN = 0.1  # minimum gain over chance, relative to it, of a pilot that can judge mirroring
-MIRRORING_LOSS = 0.1  # if mirroring loses more of the gain over chance than this, it changes classes
-UNLIKE_ERROR = 0.15  # error relative to chance; a probe had 0.07 on dogs and cats, 0.24 on seedlings
-
-
-@dataclass(frozen=True)
-class MirrorDrop:
-    """The increase of a pilot's error, a fraction, when the images are mirrored, and its standard error."""
-
-    increase: float
-    standard_error: float
-
-    @property
-    def lower_end(self) -> float:
-        """The lower end of the 95 % interval of the increase."""
-        return self.increase - NORMAL * self.standard_error
-
-
-@dataclass(frozen=True)
-class Pilot:
-    """The outcome of a short training.
-
-    Attributes:
-        candidate: what was trained, for `epochs` epochs (0: a linear probe) on `images` images.
-        parameters: of its network.
-        holdout: the number of held-out images that judged it.
-        error: the fraction of these that it gets wrong.
-        chance: the fraction that is wrong if the most frequent class of these is always predicted.
-        mirror_drop: how many more it gets wrong when the images are mirrored.
-        slowdown: the time of a step (of a view, for a probe) divided by the time measured before.
-        regression_seconds: the time of a probe's regression, per `regression_work`.
-    """
-
-    candidate: Candidate
-    parameters: int
-    images: int
-    epochs: int
-    holdout: int
-    error: float
-    chance: float
-    mirror_drop: MirrorDrop
-    slowdown: float = 1.0
-    regression_seconds: float | None = None
-
-    @property
-    def has_learned(self) -> bool:
-        """True if it is significantly better than always predicting the most frequent class."""
-        doubt = math.sqrt(self.chance * (1 - self.chance) / self.holdout)
-        return self.chance - self.error > NORMAL * doubt
-
-    @property
-    def tells_of_mirroring(self) -> bool:
-        """True if it has learned enough to lose something by mirroring."""
-        return self.has_learned and self.chance - self.error > TELLING_GAIN * self.chance
-
-    @property
-    def forbids_mirroring(self) -> bool:
-        """True if mirroring significantly changes the class of images."""
-        return self.tells_of_mirroring and self.mirror_drop.lower_end > MIRRORING_LOSS * (self.chance - self.error)
-
-    @property
-    def is_unlike(self) -> bool:
-        """True for a probe whose network has seen nothing like these images.
-
-        With few images per class a probe has a larger error, whatever they show, so this is true too often. Too bold
-        fine-tuning costs less than too gentle one.
-        """
-        return self.candidate.starts_published and self.error > UNLIKE_ERROR * self.chance
-
-    def __str__(self) -> str:
-        right = f"{1 - self.error:.1%} of {self.holdout:,} right after {self.images:,} images"
-        if self.has_learned:
-            return right
-        return f"{right}, no better than always predicting the most frequent class ({1 - self.chance:.1%})"
 
 
 @dataclass(frozen=True)
@@ -137,11 +64,11 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     probing = candidate.starts_published
     recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else FEWEST_EPOCHS), "image.mirror=false"])
     most = min(len(context.judges), MOST_JUDGES)
-    judges = min(most, int(JUDGING_SHARE * seconds / (2 * cost.view)))
+    judges = min(most, int(JUDGING_SHARE * seconds / (JUDGED_VIEWS * cost.view)))
     each = cost.step / recipe.train.batch_size
     if probing:
         each = cost.view + REGRESSION_SECONDS * regression_work(1000, 1, facts.classes) / 1000
-    most_images = (seconds - 2 * judges * cost.view) / each  # seen in all
+    most_images = (seconds - JUDGED_VIEWS * judges * cost.view) / each  # seen in all
     images = min(len(context.train), int(most_images / (1 if probing else FEWEST_EPOCHS)))
     if images < max(FEWEST_IMAGES, 2 * facts.classes) or judges < max(1, min(FEWEST_IMAGES, most)):
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
@@ -154,7 +81,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         each = cost.step / recipe.train.batch_size
     seen = context.listed.competition.seen_by(recipe)
     packing, left = context.listed.seconds(seen.image), ends - time.monotonic()
-    takes = packing + 2 * judges * cost.view + images * max(1, epochs) * each
+    takes = packing + JUDGED_VIEWS * judges * cost.view + images * max(1, epochs) * each
     if takes > left:
         decoding = f", {duration(packing)} of these for decoding images" if packing >= 1 else ""
         return f"it would take {duration(takes)}{decoding}, and planning may take only {duration(max(left, 0))} more"
@@ -176,6 +103,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         result.error,
         result.chance,
         result.mirror_drop,
+        result.upside_drop,
         slowdown,
         regression,
     )
@@ -200,7 +128,8 @@ class PilotResult:
 
     error: float
     chance: float
-    mirror_drop: MirrorDrop
+    mirror_drop: FlipDrop
+    upside_drop: FlipDrop
     judged: int
     step: float
     view: float
@@ -246,13 +175,19 @@ def _trained(
         return np.asarray(probs.argmax(1) != holdout.labels)
 
     as_it_is = wrong([])
+
+    def drop(view: Any) -> FlipDrop:
+        lost = wrong([view]).astype(float) - as_it_is
+        return FlipDrop(float(lost.mean()), float(lost.std() / math.sqrt(len(lost))))
+
     began = time.perf_counter()
-    lost = wrong([mirrored]).astype(float) - as_it_is
+    mirror_drop = drop(mirrored)
     view = (time.perf_counter() - began) / len(holdout)
     return PilotResult(
         float(as_it_is.mean()),
         1 - float(np.bincount(holdout.labels).max()) / len(holdout),
-        MirrorDrop(float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))),
+        mirror_drop,
+        drop(upside_down),
         len(holdout),
         step_seconds(history),
         view,

@@ -6,6 +6,7 @@ which gives the same bytes whenever it is trained.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,9 @@ def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
         yield from BOLD
     if not findings.mirror:
         yield "image.mirror=false"
+    elif findings.upside_down:
+        usual = [{"name": choice.name, **choice.arguments} for choice in candidate.one_epoch.augment]
+        yield f"augment={json.dumps([*usual, {'name': 'vertical_flip'}])}"
 
 
 def _fixed_by_metric(competition: Competition) -> Iterator[str]:
