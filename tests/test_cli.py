@@ -140,7 +140,10 @@ def test_schema_writes_both(home, tmp_path, capsys):
 
 def test_runs_of_an_empty_workspace(home, capsys):
     assert main.main(["runs"]) == 0
-    assert "no finished runs yet" in capsys.readouterr().out
+    assert capsys.readouterr().out == "there are no finished runs yet\nnext: ./run.sh wrn16_4\n"
+    assert main.main(["runs", "--competition", "cifar10", "--markdown"]) == 0
+    told = "there are no finished runs of cifar10 yet\nnext: ./run.sh wrn16_4 --competition cifar10\n"
+    assert capsys.readouterr().out == told
 
 
 ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_init.py, search in test_search.py

@@ -98,7 +98,9 @@ def test_runs_at_different_image_sizes_are_compared_and_combined(runs, capsys):
     np.testing.assert_allclose(both.probs("predict"), mean, atol=1e-6)
     assert main.main(["soup", "two", "large"]) == 2
     assert "images of different sizes" in capsys.readouterr().err
+    capsys.readouterr()
     assert main.main(["resume", "large", "--no-report"]) == 0
+    assert capsys.readouterr().out.startswith("large is finished already: nothing is trained")
 
 
 @pytest.fixture

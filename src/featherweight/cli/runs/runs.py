@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from featherweight import paths
 from featherweight.cli.arguments import add_choice
+from featherweight.cli.commands import typed
 from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,14 +31,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the requested table."""
+    """Print the requested table, and runs that are not finished."""
     if arguments.ascending and arguments.sort is None:
         raise UserError("--ascending: name the column or the key too, as in --sort minutes --ascending")
 
-    from featherweight.report import tables
     from featherweight.runs import ledger, query, unfinished
 
     rows = query.ordered(query.chosen(arguments.competition, arguments.where), arguments.sort, arguments.ascending)
+    if len(rows):
+        _show(rows, arguments)
+    for one in [] if arguments.where else unfinished.unfinished(arguments.competition):
+        print(one)
+    if len(rows):
+        print("next: ./run.sh report RUN, or ./run.sh compare RUN RUN")
+        return 0
+    if arguments.where and len(ledger.read()):
+        print("there are no finished runs like that\nnext: ./run.sh runs")
+        return 0
+    here = arguments.competition
+    print(f"there are no finished runs{f' of {here}' if here else ''} yet")
+    print(f"next: {typed('wrn16_4', *(['--competition', here] if here else []))}")
+    return 0
+
+
+def _show(rows: pd.DataFrame, arguments: argparse.Namespace) -> None:
+    from featherweight.report import tables
+    from featherweight.runs import query
+
     if arguments.markdown:
         from featherweight.runs import published_results
 
@@ -48,9 +72,3 @@ def run(arguments: argparse.Namespace) -> int:
         tables.by_seed(query.by_seed(rows))
     else:
         tables.ledger(rows, query.differences(rows))
-    for one in [] if arguments.where else unfinished.unfinished(arguments.competition):
-        print(one)
-    if not len(rows):
-        print(f"no finished runs {'like that' if len(ledger.read()) else 'yet'}")
-    print("next: ./run.sh report RUN, or ./run.sh compare RUN RUN" if len(rows) else "next: ./run.sh wrn16_4")
-    return 0

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from featherweight.cli.arguments import add_report, add_run
 from featherweight.cli.train.finish import finish
 from featherweight.errors import ProcessLostError
+from featherweight.runtime import launcher
 
 if TYPE_CHECKING:
     from featherweight.runs.run import Run
+
+LONGER = "for more epochs train a new run: ./run.sh RECIPE --set train.epochs=N --name NAME"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs.run import Run
 
     found = replace(Run.find(arguments.run), is_new=arguments.new)
-    return _work(found) if arguments.worker else finish(found, arguments.report)
+    if arguments.worker:
+        return _work(found)
+    if found.is_finished and found.weights.exists() and not found.is_ensemble and launcher.rank() == 0:
+        print(f"{found.name} is finished already: nothing is trained, files that are missing are made again; {LONGER}")
+    return finish(found, arguments.report)
 
 
 def _work(found: Run) -> int:
