@@ -161,4 +161,17 @@ def test_declared_columns_of_a_table_of_pixels(root):
     rows = [[*row, *[n] * 64] for n, row in enumerate(zip(NAMES, CLASSES, PATIENTS, strict=True))]
     table(root / "train.csv", ["target", "kind", "patient", *(f"pixel{n}" for n in range(64))], rows)
     assert described(root, id="target", name="y")[0].source.label == "kind"
-    assert "train.csv is a table of pixels, which has no column of groups" in refused(root, group="patient")
+    _, listing, told = described(root, group="patient", label="kind", name="z")
+    read = listing.train.read()
+    assert (read.groups, read.labels) == (PATIENTS, CLASSES)
+    assert "source.group: patient: 5 groups of 3 images stay together" in told
+
+
+def test_groups_in_the_table_of_classes_beside_a_table_of_pixels(root):
+    table(root / "train.csv", ["id", *(f"pixel{n}" for n in range(64))], [[name, *[7] * 64] for name in NAMES])
+    groups = ["", *PATIENTS[1:]]
+    table(root / "labels.csv", ["id", "label", "patient"], [*zip(NAMES, CLASSES, groups, strict=True)][::-1])
+    read = described(root, group="patient")[1].train.read()
+    assert (read.ids, read.labels, read.groups) == (NAMES, CLASSES, ["/0.png", *PATIENTS[1:]])
+    assert "--group patent: no column of the label table" in refused(root, group="patent", name="y")
+    assert "--group id: that column of labels.csv holds" in refused(root, group="id", name="y")

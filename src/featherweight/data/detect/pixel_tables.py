@@ -60,11 +60,6 @@ def find(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected 
         labelled.sort(key=lambda one: (role(one[0].name) == "test", role(one[0].name) != "train", one[0].name))
         trains, label = [labelled[0][0]], labelled[0][1]
     first = trains[0]
-    if hints.group in first.text:
-        raise UserError(
-            f"--group {hints.group}: {first.name} is a table of pixels, which has no column of groups here\npass "
-            f"--group none, and set groups: in the competition's file to a CSV of id and group"
-        )
     names = [scan.path(one.name) for one in trains]
     source: dict[str, Any] = {"name": "pixels", "train": names[0] if len(names) == 1 else names, "label": label}
     detected = Detected(source, notes=[f"{one.name}: {_way(one)}" for one in trains])
@@ -76,8 +71,18 @@ def find(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected 
         detected.notes.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
     elif id is not None:
         source["id"] = id
+    within = beside[0] if beside is not None else first.name
+    if hints.group is not None and hints.group in (label, source.get("id")):
+        raise UserError(f"--group {hints.group}: that column of {within} holds the classes, or the ids of the images")
+    if hints.group in (first.text if beside is None else tables.read(scan.folder / within).header):
+        source["group"] = hints.group
+    elif hints.group in first.text:
+        raise UserError(
+            f"--group {hints.group}: that column is in {first.name}, and the classes are in {within}, where groups are "
+            f"read too\nadd it to {within} as a column, and run init again"
+        )
     split = _split(scan, first, sample, detected)
-    skip = [name for name in first.text if name not in (label, source.get("id"), split)]
+    skip = [name for name in first.text if name not in (label, source.get("id"), source.get("group"), split)]
     if first.way == "columns" and skip:
         source["leave_out"] = skip
     _test(scan, pixels, trains, detected, label)

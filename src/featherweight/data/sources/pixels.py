@@ -33,6 +33,7 @@ def pixels(  # the parameters are the keys of a competition's file
     test_id: Text | None = None,
     test_label: Text | None = None,
     labels: Text | None = None,
+    group: Text | None = None,
     values: Text | None = None,
     bands: list[Text] = [],
     split: Text | None = None,
@@ -48,7 +49,8 @@ def pixels(  # the parameters are the keys of a competition's file
     `values` names a column that holds all pixels as text instead, `bands` those that hold one channel each as a list;
     with two bands the third channel is their mean. `leave_out` names columns that are neither pixels nor anything else.
     The `range` of the numbers is from black to white. Where the labels stand in a table of their own, `labels` names
-    it, and `id` the column that both have. Without an `id` (of the test: `test_id`) an image's id is its row, counted
+    it, and `id` the column that both have. The column `group`, in the table of the classes, says which images belong
+    together; a blank is an image alone. Without an `id` (of the test: `test_id`) an image's id is its row, counted
     from `first_id`. `test_label` is the column of the test's classes, where they are known. Rows whose column `split`
     holds one of `valid_rows` are held out, those of `test_rows` are the labelled test. Of three channels, a pixel's
     come one after the other (`channels: last`) or a whole picture of each does (`first`).
@@ -58,22 +60,23 @@ def pixels(  # the parameters are the keys of a competition's file
     beside = existing(root, labels) if labels else None
 
     def part(wanted: Sequence[str] | None) -> Samples:
-        text = {"id": id, "label": None if beside else label, "split": split}
-        read = _joined([_read(path, layout, text) for path in trains])
-        labels = _labels(beside, id, label, read) if beside else read.text["label"]
+        within = {} if beside else {"label": label, "group": group}
+        read = _joined([_read(path, layout, {"id": id, **within, "split": split}) for path in trains])
+        labels = _beside(beside, id, label, read) if beside else read.text["label"]
+        groups = _beside(beside, id, group, read) if beside and group else read.text.get("group")
         rows = np.arange(len(read.images))
         if split:
             chosen = set(wanted) if wanted is not None else None
             others = {*valid_rows, *test_rows}
             here = [v in chosen if chosen is not None else v not in others for v in map(str.strip, read.text["split"])]
             rows = np.flatnonzero(here)
-        return read.samples(rows, labels)
+        return read.samples(rows, labels, groups)
 
     def predict() -> Samples:
         if not tests:
             samples = part(test_rows)
             return Samples(samples.ids, samples.images, places=samples.places)
-        of_tests = replace(layout, leave_out=[*leave_out, *([test_label] if test_label else [])])
+        of_tests = replace(layout, leave_out=[*leave_out, *filter(None, (test_label, group))])
         text = {"id": test_id or (None if labels else id)}
         read = _joined([_read(path, of_tests, text) for path in tests])
         return read.samples(np.arange(len(read.images)), None)
@@ -117,13 +120,16 @@ class PixelRows:
     places: Sequence[str]
     first_id: int
 
-    def samples(self, rows: NDArray[np.int64], labels: Sequence[str] | None) -> Samples:
-        """Return some of the rows as images; without ids, an id is the row's number."""
+    def samples(
+        self, rows: NDArray[np.int64], labels: Sequence[str] | None, groups: Sequence[str] | None = None
+    ) -> Samples:
+        """Return some of the rows as images; without ids, an id is the row's number. A blank group is its image's."""
         ids = self.text.get("id") or numbered(len(self.images), self.first_id)
         return Samples(
             [ids[row] for row in rows],
             self.images[rows],
             None if labels is None else [labels[row] for row in rows],
+            None if groups is None else [groups[row] if groups[row].strip() else f"/{ids[row]}" for row in rows],
             places=[self.places[row] for row in rows],
         )
 
@@ -139,6 +145,8 @@ def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Pixe
         if name not in table.columns:
             shown = csv_file.examples([str(column) for column in table.columns], 8)
             raise UserError(f"{path}: row 1: there is no column '{name}'; the columns are {shown}")
+    if "group" in wanted:
+        table[wanted["group"]] = table[wanted["group"]].fillna("")
     for name in wanted.values():
         if table[name].isna().any():
             row = int(np.flatnonzero(table[name].isna())[0]) + 2
@@ -167,10 +175,10 @@ def _joined(parts: Sequence[PixelRows]) -> PixelRows:
     return PixelRows(images, text, [place for part in parts for place in part.places], parts[0].first_id)
 
 
-def _labels(path: Path, id: str | None, label: str, rows: PixelRows) -> list[str]:
-    """Return each image's class from a separate table."""
+def _beside(path: Path, id: str | None, column: str, rows: PixelRows) -> list[str]:
+    """Return each image's value in a column of a separate table."""
     table = tables.read(path)
-    of = dict(zip(table.column(id or table.header[0]), table.column(label), strict=True))
+    of = dict(zip(table.column(id or table.header[0]), table.column(column), strict=True))
     missing = next((name for name in rows.text.get("id", [""]) if name not in of), None)
     if missing is not None:
         raise UserError(f"{path}: there is no row for the image '{missing}'")
