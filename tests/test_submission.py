@@ -378,6 +378,21 @@ def test_every_kind_of_submission_is_read_back_as_it_was_written(takes, tmp_path
     assert submission.check(tmp_path / "s.csv", fruit_form(takes)).tolist() == given
 
 
+def test_a_set_without_classes_is_written_as_the_word_for_it_and_else_counted(tmp_path, capsys):
+    path, form, ids = tmp_path / "s.csv", fruit_form("set"), ["1", "2", "3"]
+    sets = KINDS["set"][1]
+    for word, read in (("none", sets), ("banana", [sets[0], [0, 1, 0], sets[2]])):  # a class, as No Finding is
+        named = dataclasses.replace(form, empty=word)
+        submission.write(path, named, ids, SEVERAL)
+        assert f"\n2,{word}\n" in path.read_text()
+        assert submission.check(path, named).tolist() == read
+        assert submission.check_upload(path, named) == 3
+    assert not capsys.readouterr().out
+    submission.write(path, form, ids, SEVERAL)
+    assert submission.check_upload(path, form) == 3
+    assert "s.csv: 1 of 3 rows have no class, so an empty field" in capsys.readouterr().out
+
+
 def test_one_hot_rows_of_one_class(tmp_path):
     submission.write(tmp_path / "s.csv", fruit_form("one_hot", False), ["1", "2", "3"], SEVERAL)
     assert (tmp_path / "s.csv").read_text().endswith("\n1,1,0,0\n2,0,0,1\n3,0,1,0\n")

@@ -92,6 +92,7 @@ class Submission(Section):
     separator: Literal[" ", ",", ", ", "|", ";"] = Field(
         " ", description="text between the classes of a set or of a ranked submission"
     )
+    empty: Text | None = Field(None, description="what is written for a set without classes; null: nothing")
     k: PositiveInt | None = Field(None, description="number of classes in a ranked submission")
     positive: Text | None = Field(None, description="class whose probability is submitted; null: the second")
     codes: Flag = Field(False, description="write classes as their index in `classes` (0, 1, ...), not as their name")
@@ -179,6 +180,8 @@ class Competition(Section):
             )
         if (self.target == "several") != (takes == "set") and takes in ("set", "labels", "probability"):
             raise ValueError(f"submission.takes: {takes} does not suit target: {self.target}")
+        if wanted.empty is not None and takes != "set":
+            raise ValueError("submission.empty: only where submission.takes is set")
         if (wanted.k is not None) != (takes == "ranked"):
             raise ValueError("submission.k: set it if submission.takes is ranked, and only then")
         wants = self.metric.arguments.get("k")

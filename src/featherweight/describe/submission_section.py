@@ -31,6 +31,7 @@ RESPELLINGS: tuple[Callable[[str], str], ...] = (
 )
 
 
+EMPTY = {"none", "nothing", "null", "nan", "na", "n/a", "empty", "-", "[]"}  # words for a set without classes
 ABSENT = {"normal", "healthy", "negative", "benign", "no", "not", "non", "none", "without", "control", "background"}
 
 
@@ -114,8 +115,12 @@ def _set(sample: SampleSubmission, wanted: Facts, assumed: list[str]) -> dict[st
     by = "spaces" if mark == " " else f"'{mark}'"
     why = f", as in {sample.path.name}" if shown else ", as in the labels" if mark != " " else ""
     assumed.append(f"  submission.takes: set, the classes of an image separated by {by}{why}")
-    values = listed_classes.parts(sample, mark)
-    return {"takes": "set", **_separated(mark), **(_names(values, wanted, assumed) if values else {})}
+    words = [value for value in sample.distinct if value.lower() in EMPTY and value not in wanted.classes]
+    empty = {"empty": words[0]} if words else {}
+    if words:
+        assumed.append(f"  submission.empty: {words[0]}, written for an image without any class, as in the sample")
+    values = [value for value in listed_classes.parts(sample, mark) if value not in words]
+    return {"takes": "set", **_separated(mark), **empty, **(_names(values, wanted, assumed) if values else {})}
 
 
 def _separated(mark: str) -> dict[str, str]:

@@ -60,7 +60,7 @@ def write_submission(run: Run, ids: Sequence[str]) -> Score | None:
     competition, path = run.competition, run.csv()
     form, probs = submission.form(competition, ids), run.probs("predict", ids)
     submission.write(path, form, ids, probs, fitted.decision(run)(probs))
-    submission.check(path, form)
+    submission.check_upload(path, form)
     known, _ = grading.known_labels(competition, form)
     return submission.score(path, form, known, competition, groups=grading.groups(competition, form)) if known else None
 

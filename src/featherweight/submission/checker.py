@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.console import say
 from featherweight.data.csv_file import number_of
-from featherweight.errors import UserError, nearest
+from featherweight.errors import UserError, count_of, nearest
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.submission.csv_format import Form
 
@@ -57,6 +58,20 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
         raise UserError(out_of_order)
     answers = np.array(cells, dtype=read.dtype)
     return answers.reshape(len(form.ids), -1) if answers.ndim == 2 or (not len(answers) and read.wide) else answers
+
+
+def check_upload(path: Path, form: Form) -> int:
+    """Check a submission that is to be uploaded, and return its number of rows; say what is valid here and refused by
+    some competitions: empty fields. Raises UserError as `check` does.
+    """
+    answers = check(path, form)
+    blank = int((~answers.astype(bool).any(axis=1)).sum()) if form.takes == "set" and not form.empty else 0
+    if blank:
+        say(
+            f"{path.name}: {blank:,} of {count_of(len(answers), 'row')} have no class, so an empty field, which some "
+            f"competitions refuse: if the sample submission has a word for it, set submission.empty to that word"
+        )
+    return len(answers)
 
 
 class _Reader:

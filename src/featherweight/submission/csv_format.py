@@ -23,8 +23,8 @@ class Form:
     `images` are the ids of the same images in the data, where file endings may differ. `takes` is the key of the
     competition's file. The `columns` are an id and a label (a class, a set of classes or the `k` best, with `separator`
     between them, or the probability of the class at index `positive` of two), or an id and one column per class in any
-    order, with probabilities or with 1 and 0. With `several`, an image has a set of classes. `delimiter` separates the
-    columns.
+    order, with probabilities or with 1 and 0. With `several`, an image has a set of classes; `empty` is written for one
+    without classes, and may be the name of a class (No Finding). `delimiter` separates the columns.
     """
 
     columns: tuple[str, ...]
@@ -36,6 +36,7 @@ class Form:
     positive: int | None = None
     k: int | None = None
     separator: str = " "
+    empty: str = ""
     delimiter: str = ","
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class Form:
 
     def parts(self, value: str) -> list[str]:
         """Return the classes that a value of the label column lists."""
+        if value.strip() == self.empty and value.strip() not in self.classes:
+            return []
         mark = self.separator.strip()
         return [name.strip() for name in value.split(mark)] if mark and value.strip() else value.split()
 
@@ -98,6 +101,7 @@ def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
         positive=positive,
         k=wanted.k,
         separator=wanted.separator,
+        empty=wanted.empty or "",
     )
 
 

@@ -20,7 +20,7 @@ def score_csv(path: Path, competition: Competition) -> str:
     form = _form(competition)
     known, part_of = known_labels(competition, form)
     if not known:
-        submission.check(path, form)
+        submission.check_upload(path, form)
         return f"{path} is a valid submission of {count_of(len(form.ids), 'row')}; the answers are not known here"
     scores = submission.score_parts(path, form, known, part_of, competition, groups=groups(competition, form))
     return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {score}" for part, score in scores.items())
@@ -46,7 +46,7 @@ def groups(competition: Competition, form: submission.Form) -> Groups | None:
 
 def check_csv(path: Path, competition: Competition) -> int:
     """Return the number of rows of a submission. Raises UserError with the first row that Kaggle would refuse."""
-    return len(submission.check(path, _form(competition)))
+    return submission.check_upload(path, _form(competition))
 
 
 def _form(competition: Competition) -> submission.Form:

@@ -62,7 +62,7 @@ def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterat
         sets = answers if form.several else np.eye(len(classes), dtype=np.int64)[answers]
         yield from ([str(int(yes)) for yes in row] for row in sets[:, order])
     elif form.several:
-        yield from ([form.separator.join(classes[k] for k in np.flatnonzero(row))] for row in answers)
+        yield from ([form.separator.join(classes[k] for k in np.flatnonzero(row)) or form.empty] for row in answers)
     else:
         yield from ([classes[k]] for k in answers)
 

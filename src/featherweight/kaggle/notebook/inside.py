@@ -58,7 +58,7 @@ def _by_run(run: Run, competition: Competition, deadline: float) -> Path:
     csv = paths.submissions() / f"{run.name}.csv"
     form, probs = submission.form(competition, ids), np.concatenate(parts)
     submission.write(csv, form, ids, probs, fitted.decision(run)(probs))
-    submission.check(csv, form)
+    submission.check_upload(csv, form)
     return csv
 
 
