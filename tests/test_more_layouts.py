@@ -1,5 +1,7 @@
 """Kinds of layouts that real data sets have: what `init` makes of them, or why it refuses them."""
 
+import shlex
+
 import numpy as np
 import pytest
 
@@ -208,3 +210,36 @@ def test_classes_in_the_names_of_validation_images(root):
     picture(root / "validation" / "7_0.png")
     (root / "configs").mkdir(exist_ok=True)
     assert "set apart: 10 images in validation/" in described(root, name="again")[2]
+
+
+# --------------------------------------------------------------------------------------------------------- known sets
+
+
+def test_a_list_whose_first_line_counts_its_rows(root):
+    """CelebA's: then come the names of the attributes, and rows of a file and 1 or -1 for each."""
+    names = [f"{n:06}.jpg" for n in range(1, 25)]
+    pictures(root / "img_align_celeba", names)
+    rows = [f"{name} {1 if n % 2 else -1:2d} {1 if n % 3 else -1:2d} " for n, name in enumerate(names)]
+    (root / "list_attr_celeba.txt").write_text("\n".join([str(len(names)), "Male Young ", *rows]) + "\n")
+    assert "Male (2 values: -1, 1)\n  Young (2 values: -1, 1)\npass --label COLUMN, or several" in refused(root)
+    assert described(root, label="Male")[1].train.labels[:3] == ["-1", "1", "-1"]
+    _, listing, told = described(root, label="Male,Young", name="y")
+    assert listing.train.labels[:3] == [(), ("Male", "Young"), ("Young",)]
+    assert "list_attr_celeba.txt: 24 rows, ids in 'file', one column per class: Male, Young" in told
+    table(root / "identity.csv", ["image", "identity"], [[name, n % 5] for n, name in enumerate(names)])
+    told = described(root, name="z")[2]
+    assert "not used: list_attr_celeba.txt; for classes from there pass --label COLUMN, or several: Male, Young" in told
+
+
+def test_of_several_numbers_in_names_the_others_are_offered(root):
+    """UTKFace's: age, gender, race, date."""
+    names = [f"{20 + n % 4}_{n % 2}_{n % 3}_20170116{n:09}.jpg.chip.jpg" for n in range(24)]
+    pictures(root, names)
+    competition, _, told = described(root)
+    assert competition.classes == ["20", "21", "22", "23"]
+    assert "the first number (pass --label PATTERN, the class in parentheses)" in told
+    (offered,) = [line for line in told.splitlines() if "or the third number, 3 classes: --label " in line]
+    (pattern,) = shlex.split(offered.partition("--label ")[2])
+    assert described(root, label=pattern, name="y")[0].classes == ["0", "1", "2"]
+    assert "as a pattern it finds no class in 24 of 24 names" in refused(root, label="^x(.)", name="z")
+    assert "--label race: no table with such a column" in refused(root, label="race", name="z")

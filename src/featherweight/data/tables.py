@@ -20,6 +20,7 @@ from featherweight.untrusted_files import explained, read_text
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet")
 LIST_SEPARATOR = "|"
 LONG = 48  # values: a longer list within a record is a picture, not a label
+FILE = "file"  # the column of files in a list that names only the others
 DELIMITERS = ("\t", ",", ";", "|", None)  # None: any white space
 
 
@@ -33,7 +34,9 @@ def read(path: Path, header: Sequence[str] = ()) -> Table:
         return _of_records(path, records(path))
     if ending == ".parquet":
         return _parquet(path)
-    return read_list(path, header) if header else with_headings(csv_file.read(path))
+    if header:
+        return read_list(path, header)
+    return (counted(path) if ending == ".txt" else None) or with_headings(csv_file.read(path))
 
 
 def with_headings(table: Table) -> Table:
@@ -94,6 +97,23 @@ def read_list(path: Path, header: Sequence[str] = ()) -> Table:
         raise UserError(f"{path}: row {numbered[0][0]}: expected {len(header)} fields, got {width}")
     names = [*header, *(f"column {place}" for place in range(len(header) + 1, width + 1))]
     return Table(path, names, best, [number for number, _ in numbered])
+
+
+def counted(path: Path) -> Table | None:
+    """Return a list of files with numbers whose first line counts them and whose second names the columns but the first
+    (CelebA's list_attr_celeba.txt), or None for another file.
+    """
+    lines = [line.split() for line in read_text(path).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) < 3 or lines[0] != [str(len(lines) - 2)]:
+        return None
+    header, rows = lines[1], lines[2:]
+    width = len(rows[0])
+    if any(len(row) != width for row in rows) or len(header) not in (width - 1, width):
+        return None
+    named = header if len(header) == width else [FILE, *header]
+    return Table(path, named, rows, list(range(3, len(lines) + 1))) if len({*named}) == width else None
 
 
 def _of_two(numbered: Sequence[tuple[int, str]]) -> list[list[str]]:

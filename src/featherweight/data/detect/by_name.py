@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
@@ -20,11 +22,26 @@ PATTERNS = (
     ("the first number", r"^(\d+)[ ._-].*\.\w+$"),
     ("the last number", r"^.*[ ._-](\d+)\.\w+$"),
 )
+# Places that are never taken unasked, and offered where another one is taken.
+OTHERS = (
+    ("the second number", r"^\d+[ ._-]+(\d+)[ ._-].*\.\w+$"),
+    ("the third number", r"^\d+[ ._-]+\d+[ ._-]+(\d+)[ ._-].*\.\w+$"),
+)
 FEWEST = 3  # images of a class, on average
 
 
-def read(scan: Scan, hints: Hints) -> Detected | None:
-    """Return the source `file_names` if the names of the training images contain their classes, else None."""
+def pattern_in(label: str) -> str | None:
+    """Return --label if it is a pattern with parentheses around the class, else None."""
+    with suppress(re.error):
+        return label if re.compile(label).groups else None
+    return None
+
+
+def read(scan: Scan, hints: Hints, asked: str | None = None) -> Detected | None:
+    """Return the source `file_names` if the names of the training images contain their classes, else None.
+
+    `asked` is the pattern that the user wants. Raises UserError if it finds no class in some name.
+    """
     folders = Counter(file.rpartition("/")[0] for file in scan.images)
     trains = [name for name in folders if role(name) == "train"] or [name for name in folders if not role(name)]
     if not trains:
@@ -32,9 +49,13 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
     train = max(trains, key=lambda name: folders[name])
     names = [file.rpartition("/")[2] for file in scan.images if file.rpartition("/")[0] == train]
     fitting = [
-        (what, pattern, theirs) for what, pattern in PATTERNS if (theirs := _classes(names, pattern)) is not None
+        (what, pattern, theirs)
+        for what, pattern in (*PATTERNS, *OTHERS)
+        if (theirs := _classes(names, pattern)) is not None and pattern != asked
     ]
-    if not fitting:
+    if asked is not None:
+        fitting.insert(0, ("what --label finds", asked, _asked(names, asked)))
+    if not fitting or fitting[0][:2] in OTHERS:
         return None
     what, pattern, classes = fitting[0]
     tests = [name for name in folders if role(name) == "test" and name != train]
@@ -44,8 +65,10 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
     detected = Detected({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
     shown = examples([f"{name} ({count:,})" for name, count in classes.most_common()], 4)
     detected.notes.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
-    others = examples([f"{what} ({len(theirs):,} classes)" for what, _, theirs in fitting[1:]]) or "none"
-    detected.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
+    detected.assumed.append(f"source.pattern: {pattern}, {what} (pass --label PATTERN, the class in parentheses)")
+    for place, other, theirs in fitting[1:]:
+        count = count_of(len(theirs), "class")
+        detected.assumed.append(f"  or {place}, {count}: --label {shlex.quote(other)}")
     _hold_out(scan, detected, pattern, set(classes))
     if test is not None:
         detected.source["test"] = scan.path(test)
@@ -64,6 +87,16 @@ def _hold_out(scan: Scan, detected: Detected, pattern: str, classes: set[str]) -
             detected.notes.append(f"{folder}/*: held out as it is, to be scored")
         else:
             detected.notes.append(f"set apart: {count_of(len(names), 'image')} in {folder}/")
+
+
+def _asked(names: Sequence[str], pattern: str) -> Counter[str]:
+    found = [(name, re.search(pattern, name)) for name in names]
+    if missing := [name for name, match in found if match is None or not match.group(1)]:
+        raise UserError(
+            f"--label {pattern}: no column of a table, and as a pattern it finds no class in {len(missing):,} of "
+            f"{count_of(len(names), 'name')}, as {missing[0]}"
+        )
+    return Counter(match.group(1) for _, match in found if match)
 
 
 def _classes(names: Sequence[str], pattern: str) -> Counter[str] | None:

@@ -63,6 +63,8 @@ class TableDetector:
         joined = source.get("join", {})
         unused = [p for p in self.survey.unused if relative(p.table.path, self.scan.root) not in joined]
         self.detected.assumed += unused_tables.advice(unused, self.profile, self.scan.folder)
+        unclear = [p for p in self.survey.unclear if relative(p.table.path, self.scan.root) not in joined]
+        self.detected.assumed += [unused_tables.unclear(one) for one in unclear]
         return self.detected
 
     def _tell(self, table: Table, folders: set[str]) -> None:

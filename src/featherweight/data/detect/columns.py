@@ -42,7 +42,11 @@ LEAST, LEAD = 30, 10  # points the best column has at least, and before the next
 SEPARATORS = ("|", " ", ",", ";")
 
 
-class TieError(UserError):
+class UnclearError(UserError):
+    """Several columns may be the class, and none is likely to be."""
+
+
+class TieError(UnclearError):
     """Several columns are equally likely to be the class."""
 
 
@@ -133,12 +137,9 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     if (best.points < LEAST and (differ or unlikely)) or rivals:
         more = ", or several by commas where each is a class" if sum(c.binary for c in ranked) > 1 else ""
         shown = [column.described() for column in [best, *(rivals or others)][:4]]
-        refusal = TieError if best.points >= LEAST else UserError
-        raise refusal(
-            f"{table.path}: cannot tell which column is the class:\n  "
-            + "\n  ".join(shown[:3])
-            + f"\npass --label COLUMN{more}"
-        )
+        refusal = TieError if best.points >= LEAST else UnclearError
+        listed = "\n  ".join([f"{table.path}: cannot tell which column is the class:", *shown[:3]])
+        raise refusal(f"{listed}\npass --label COLUMN{more}")
     same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
     chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))
     return chosen, sorted((c for c in candidates if c is not chosen), key=lambda c: (-c.points, c.name))[:4]

@@ -39,6 +39,7 @@ class Survey:
     aside: list[str] = field(default_factory=list)
     refusal: UserError | None = None  # why no table holds the classes, where class folders do
     unused: list[Profile] = field(default_factory=list)  # tables that hold classes too, and are not the label table
+    unclear: list[Profile] = field(default_factory=list)  # tables of which several columns may be classes
 
 
 def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints, folders: dict[str, str]) -> Survey:
@@ -85,6 +86,8 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
     path = scan.folder / name
     readings: list[tuple[Table, list[str]]] = []
     listed = name.lower().endswith((".txt", ".lst"))
+    if name.lower().endswith(".txt") and (table := tables.counted(path)) is not None:
+        return [(table, [])]
     if start and any(is_image(cell.rpartition("/")[2]) or cell.endswith("/") for cell in start.header):
         listed = True
     if listed:
@@ -145,6 +148,7 @@ def label_table(
         except UserError as error:
             if hints.label or _names_most(profile, folders, survey):
                 refusals.append(error)
+            survey.unclear += [profile] if isinstance(error, columns.UnclearError) else []
             continue
         if one is not None:
             labelled.append(one)

@@ -64,16 +64,21 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
 def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected | None:
     folders = by_folder.classes_of(seen)
     tables = labelled.profile_all(seen, sample, hints, folders)
+    pattern = _pattern(tables, hints)
+    if pattern is not None and (by_names := by_name.read(seen, hints, pattern)) is not None:
+        by_names.sample = sample
+        return by_names
     table = labelled.label_table(tables, sample, hints, folders)
     if table is not None and _covers(tables, table, folders):
         reading = by_table.TableDetector(tables, table, sample, hints)
         reading.detected.sample = sample
         detected = reading.read(folders)
     else:
-        if table is None and hints.label and seen.tables:
+        if table is None and hints.label:
+            there = f"there are {examples(seen.tables, 4)}" if seen.tables else "there is no table"
             raise UserError(
-                f"--label {hints.label}: no table with such a column names the images of {seen.outer}; there are "
-                f"{examples(seen.tables, 4)}"
+                f"--label {hints.label}: no table with such a column names the images of {seen.outer}; {there}\n"
+                f"a class in the names of the files is found by a pattern with parentheses, as --label '^(.+?)_'"
             )
         split = _official_split(tables, seen, folders)
         other = split or by_folder.read(seen, tables, sample, hints)
@@ -100,6 +105,12 @@ def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detect
         detected.assumed += _strange(tables, folders)
     detected.notes += tables.aside[:3]
     return detected
+
+
+def _pattern(tables: labelled.Survey, hints: Hints) -> str | None:
+    """Return --label if no table has such a column, and it is a pattern of file names."""
+    there = {name for one in (*(p.table for p in tables.profiles), *tables.others) for name in one.header}
+    return None if not hints.label or there & {hints.label, *hints.labels} else by_name.pattern_in(hints.label)
 
 
 def _unused(tables: labelled.Survey) -> list[str]:

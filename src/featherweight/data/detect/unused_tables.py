@@ -34,6 +34,12 @@ def advice(unused: Sequence[Profile], used: Profile, folder: Path) -> list[str]:
     return messages
 
 
+def unclear(one: Profile) -> str:
+    """Return a message about a table that is not used, and has columns that may be classes."""
+    columns = [name for name in one.table.header if name != one.id]
+    return f"not used: {one.name}; for classes from there pass --label COLUMN, or several: {examples(columns, 4)}"
+
+
 def _listed(tables: Sequence[Profile]) -> str:
     shown = examples([f"{one.name} ({one.rows:,} rows)" for one in tables], 3)
     return f"not used, though they have classes of images: {shown}"
