@@ -14,7 +14,7 @@ from drawn_pictures import picture
 from featherweight import config, paths
 from featherweight.config.competition import Competition
 from featherweight.data.listing import Listing, Samples
-from featherweight.describe.competition_file import init
+from featherweight.describe.competition_file import Options, init
 from featherweight.errors import UserError
 
 
@@ -33,7 +33,7 @@ def table(path: Path, header: Sequence[Any], rows: Iterable[Sequence[Any]], deli
 
 def described(root: Path, **options: Any) -> tuple[Competition, Listing, str]:
     """Run `init` on a folder; return the competition, its listing, and the messages."""
-    report = init(root, **{"mirror": False, **options})
+    report = init(root, Options(**{"mirror": False, **options}))
     competition = config.load_competition(str(report.path))
     return competition, competition.source(paths.data()), "\n".join([*report.found, *report.assumed])
 
@@ -46,6 +46,6 @@ def classes_of(root: Path, samples: Samples) -> dict[str, Any]:
 def refused(root: Path, **options: Any) -> str:
     """Run `init` on a folder that it refuses; return the message, which has at most five lines."""
     with pytest.raises(UserError) as error:
-        init(root, **{"mirror": False, **options})
+        init(root, Options(**{"mirror": False, **options}))
     assert len(str(error.value).splitlines()) <= 5
     return str(error.value)

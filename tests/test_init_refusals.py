@@ -12,7 +12,7 @@ from drawn_pictures import picture
 from featherweight.data.csv_file import read
 from featherweight.data.detect.scan import scan
 from featherweight.data.image import Image, decode
-from featherweight.describe.competition_file import init
+from featherweight.describe.competition_file import Options, init
 from featherweight.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_links_to_nothing_are_told(root):
     for n in range(6):
         picture(root / f"{'ab'[n % 2]}/{n}.png")
     (root / "a/gone.png").symlink_to(root / "nowhere.png")
-    report = init(root)
+    report = init(root, Options())
     told = "\n".join([*report.found, *report.assumed])
     assert "links to files that are not there (1), as a/gone.png, not counted as images" in told
     assert len(scan(root, root).images) == 6
@@ -111,7 +111,7 @@ def test_another_id_in_the_sample_is_no_target(root):
     told = refused(root)
     assert "--label edema,mass to train it alone, with the sample moved away" in told
     (root / "sample_submission.csv").unlink()
-    assert init(root, label="edema,mass").path.is_file()
+    assert init(root, Options(label="edema,mass")).path.is_file()
 
 
 def test_the_table_of_most_training_images_says_why_it_is_no_label_table(root):

@@ -17,7 +17,7 @@ from featherweight import config, paths, submission
 from featherweight.data.listing import Samples
 from featherweight.data.numbered_names import keys
 from featherweight.data.pack import load
-from featherweight.describe.competition_file import init
+from featherweight.describe.competition_file import Options, init
 from featherweight.errors import UserError
 
 MAKER = SHARED.parent / "layouts" / "make_layouts.py"
@@ -75,9 +75,9 @@ def test_a_real_layout_is_read_as_it_is(home, name):
     root, truth = home / "data" / name, json.loads((home / "truth" / f"{name}.json").read_text())
     if name in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name]):
-            init(root)
+            init(root, Options())
         return
-    competition = config.load_competition(str(init(root).path))
+    competition = config.load_competition(str(init(root, Options()).path))
     listing = competition.source(paths.data())
     train, test = listed(listing.train), listed(listing.predict)
     of = (
@@ -311,7 +311,7 @@ def test_halves_of_a_label_table_are_told_with_the_command_that_joins_them(root)
     halves = {"part=1.csv": range(4), "part=2.csv": range(4, 12)}
     for name, numbers in halves.items():
         table(root / name, ["image", "label"], [[f"{n}.png", CLASSES[n % 3]] for n in numbers])
-    report = init(root, name="x", mirror=False)
+    report = init(root, Options(name="x", mirror=False))
     place = next(n for n, line in enumerate(report.assumed) if "part=1.csv (4 rows): rows of other images" in line)
     command = report.assumed[place].splitlines()[1]
     subprocess.run(["bash", "-c", command], check=True)

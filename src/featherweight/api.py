@@ -187,7 +187,7 @@ def init(folder: str | Path, **options: Any) -> str:
     """Describe a folder or archive of images as a competition, with the options of `./run.sh init`; return its name."""
     from featherweight.describe import competition_file
 
-    report = competition_file.init(Path(folder), **options)
+    report = competition_file.init(Path(folder), competition_file.Options(**options))
     print("\n".join([*report.found, *report.assumed]))
     return report.path.stem
 

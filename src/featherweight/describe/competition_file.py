@@ -69,13 +69,12 @@ class Report:
     assumed: list[str] = field(default_factory=list)
 
 
-def init(folder: Path, **options: Any) -> Report:
+def init(folder: Path, wishes: Options) -> Report:
     """Write `configs/competitions/<name>.yaml` for the data in `folder`; an archive is first unpacked into `data/`.
 
-    `options` are the fields of `Options`. Raises UserError if the data is not understood or the name is taken; then
+    Raises UserError if the data is not understood or the name is taken; then
     nothing is written, and what was unpacked is deleted.
     """
-    wishes = Options(**options)
     archive = is_archive(folder)
     if not folder.exists():
         raise UserError(f"there is no folder or archive {folder}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from featherweight.cli.arguments import FILES, completed, count
 from featherweight.errors import printable
+
+if TYPE_CHECKING:
+    from featherweight.describe.competition_file import Options
 
 DESCRIPTION = ("name", "metric", "limit", "pretrained", "size", "mirror", "id", "label", "group", "target", "test")
 
@@ -39,7 +42,12 @@ def add_description(parser: argparse.ArgumentParser) -> None:
         "--mirror", action=argparse.BooleanOptionalAction, help="a mirrored image has the same class, or not"
     )
     parser.add_argument("--id", metavar="COLUMN", help="column of the label table with the image names")
-    parser.add_argument("--label", metavar="COLUMN", help="column of the classes, or several, one per class: a,b,c")
+    parser.add_argument(
+        "--label",
+        metavar="COLUMN|PATTERN",
+        help="column of the classes, or several, one per class: a,b,c; or pattern of the file names, the class in "
+        "parentheses",
+    )
     parser.add_argument(
         "--group",
         metavar="COLUMN|PATTERN",
@@ -55,22 +63,24 @@ def add_description(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def description(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `add_description` as arguments of `describe`."""
-    return {name: getattr(arguments, name) for name in DESCRIPTION}
+def description(arguments: argparse.Namespace, kaggle: str | None) -> Options:
+    """Return what the options of `add_description` state."""
+    from featherweight.describe.competition_file import Options
+
+    return Options(kaggle=kaggle, **{name: getattr(arguments, name) for name in DESCRIPTION})
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the competition file."""
-    describe(arguments.folder, kaggle=arguments.kaggle, **description(arguments))
+    describe(arguments.folder, description(arguments, arguments.kaggle))
     return 0
 
 
-def describe(folder: Path, **options: Any) -> None:
+def describe(folder: Path, options: Options) -> None:
     """Write the competition file for `folder`; print what was found, what was assumed, and what to do next."""
     from featherweight.describe import competition_file as make
 
-    report = make.init(folder, **options)
+    report = make.init(folder, options)
     lines = [*report.found, "", "assumed, and how to change it:", *report.assumed, "", f"wrote {report.path}"]
     print("\n".join(map(printable, lines)))
     print(f"next: ./run.sh auto --competition {report.path.stem} --minutes 20")

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Download, unpack and describe the data."""
     from featherweight.kaggle import download as kaggle_download
 
-    name, options = arguments.competition, description(arguments)
+    name, options = arguments.competition, description(arguments, arguments.competition)
     stated = list(arguments.command_line[2:])
     stated.remove(name)
     described = name in paths.config_names("competitions")
@@ -34,14 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     if stated:
         from featherweight.describe import competition_file
 
-        competition_file.planned(competition_file.Options(**options), name)
+        competition_file.planned(options, name)
     folder = kaggle_download.download(name)
     print(f"{folder} is ready")
     if described:
         print(f"next: ./run.sh auto --competition {name} --minutes 20")
         return 0
     try:
-        describe(folder, kaggle=name, **options)
+        describe(folder, options)
     except UserError as error:
         print(f"no competition file was written: {error}")
         print(f"next: ./run.sh init {shlex.join([str(folder), '--kaggle', name, *stated])}, when that is fixed")

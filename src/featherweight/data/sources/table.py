@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -69,52 +70,46 @@ def table(  # the parameters are the keys of a competition's file
     joined = tables.joined(root / labels, header, {root / path: names for path, names in join.items()}, id)
     if len(joined.header) < 2 and label != FOLDER:
         raise UserError(f"{joined.path}: row 1: expected a column of ids and one of labels, got '{joined.header[0]}'")
+    held = tables.read(root / valid, header) if valid else None
     first = id or joined.header[0]
     named = None if columns else label or next(name for name in joined.header if name != first)
     together = FOLDER_ROW if folders and group is None else None if group == ALONE else group
     wanted = Columns(first, named, columns, several, separator, together)
-    files = _apart(images, test, [(folder, file) for folder in images for file in walk(root / folder)])
-    held_files = [(folder, file) for folder in valid_images for file in walk(root / folder)] or files
-    held = tables.read(root / valid, header) if valid else None
-    if folders:
-        joined = FolderIndex(files).rows_of_images(joined, first)
-        held = held and FolderIndex(held_files).rows_of_images(held, first)
-    listed = LabelRows(root, labels, joined, wanted, files)
-    held_out = LabelRows(root, valid, held, wanted, held_files) if valid and held else None
-    rows = _by_split(joined, split, valid_rows, test_rows)
+    files = _apart(images, test, _files(root, images))
+    listed = LabelRows(root, labels, _by_image(joined, first, files) if folders else joined, wanted, files)
+    held_out = None
+    if valid and held:
+        held_files = _files(root, valid_images) or files
+        held = _by_image(held, first, held_files) if folders else held
+        held_out = LabelRows(root, valid, held, wanted, held_files)
+    rows = _by_split(listed.listing, split, valid_rows, test_rows)
     shared = set(images) & set(test)
     asked = {row for row in listed.unlabelled if row in rows["test"] or listed.folder_of(row) in shared}
     used = {*listed.place_of.values(), *(held_out.place_of.values() if held_out and not valid_images else ())}
     used -= {listed.place_of[listed.ids[row]] for row in asked if row not in rows["test"]}
+    solved: list[int] = []
+    asking = None
     if test_table:
-        names = _names_of_test(root / test_table, header, (test_id, test_file, test_label))
-        tested = set(match_near(names.column(test_file or test_id or names.header[0]), files, test_table)[0].values())
+        asking = AskedImages.read(root, test_table, header, (test_id, test_file, test_label))
+        tested = asking.places(files)
         used |= tested
         solved = [row for row in rows["train"] if shared and listed.place_of.get(listed.ids[row]) in tested]
         rows["train"] = sorted({*rows["train"]} - {*solved})
     spare = [files[place] for place in sorted(set(range(len(files))) - used)]
-    problems = Faults(str(joined.path))
-    listed.add_faults(problems, asked=asked)
-    if held_out:
-        held_out.add_faults(problems, f" of {held_out.listing.path.name}")
-    if not shared:
-        problems.add("images without a label", ["/".join(file) for file in spare])
-    problems.settle(faults == "leave out")
+    _settle(listed, held_out, asked, [] if shared else spare, faults)
     if not listed.usable(rows["train"]):
         raise UserError(f"{joined.path}: no row has both a label and an image")
-    plain = not any(is_image(name) for name in listed.place_of)
     to_predict = [file for file in spare if file[0] in shared]
-    to_predict += [(folder, file) for folder in test if folder not in shared for file in walk(root / folder)]
+    to_predict += _files(root, [folder for folder in test if folder not in shared])
     predict: Samples | None
     answers: dict[str, Label] = {}
-    if test_table:
-        searched = [*to_predict, *files] if shared else to_predict
-        predict, answers = _listed(root, names, test_table, (test_id, test_file, test_label), searched)
+    if asking:
+        predict, answers = asking.samples([*to_predict, *files] if shared else to_predict)
         answers |= _classes_of(predict, listed.samples(solved))
     elif rows["test"]:
         predict, answers = _rows_of_test(root, listed, rows["test"])
     else:
-        predict = _unlisted(root, to_predict, plain)
+        predict = _unlisted(root, to_predict, plain=not any(is_image(name) for name in listed.place_of))
     held_out_samples = held_out.samples(range(len(held_out.ids))) if held_out else None
     return Listing(
         train=listed.samples(rows["train"]),
@@ -122,6 +117,81 @@ def table(  # the parameters are the keys of a competition's file
         valid=listed.samples(rows["valid"]) if rows["valid"] else held_out_samples,
         answers=(lambda: answers) if answers else None,
     )
+
+
+@dataclass(frozen=True)
+class AskedImages:
+    """A table, `name` below the data folder, that lists the images to predict; its columns of their ids, their files
+    and, where known, their classes.
+    """
+
+    root: Path
+    name: str
+    table: Table
+    id: str
+    file: str
+    label: str | None
+
+    @classmethod
+    def read(cls, root: Path, name: str, header: Sequence[str], columns: tuple[str | None, ...]) -> AskedImages:
+        """Read the table. The `columns` of ids, files and classes may be None: the first holds the ids, and the ids
+        name the files. In a list without headings they are among those of `header`.
+        """
+        within = [header.index(column) for column in columns if column in header]
+        if not within and columns[0] == "column 1":  # as lists are called whose columns have no names
+            table = tables.read_list(root / name)
+        else:
+            table = tables.read(root / name, header[: max(within) + 1] if within else ())
+        id = columns[0] or table.header[0]
+        return cls(root, name, table, id, columns[1] or id, columns[2])
+
+    def places(self, files: Sequence[File]) -> set[int]:
+        """Return the places of those `files` that the table names."""
+        return set(match_near(self.table.column(self.file), files, self.name)[0].values())
+
+    def samples(self, files: Sequence[File]) -> tuple[Samples, dict[str, Label]]:
+        """Return the images, and their classes by id if the table has them. Raises UserError if one is not there."""
+        path, ids, named = self.table.path, self.table.column(self.id), self.table.column(self.file)
+        place_of, several = match_near(named, files, self.name)
+        lost = [name for name in named if name not in place_of]
+        if lost:
+            why = "could be several files" if lost[0] in several else "has no image"
+            raise UserError(f"{path}: '{lost[0]}' {why} (of {len(lost):,} rows)")
+        twice = _repeated(ids)
+        if twice is not None:
+            raise UserError(f"{path}: the id '{twice}' appears twice")
+        images = [str(self.root / "/".join(files[place_of[name]])) for name in named]
+        one = _repeated(images)
+        if one is not None and len(set(named)) == len(named):
+            raise UserError(f"{path}: different rows name one image, {one}")
+        answers = dict(zip(ids, self.table.column(self.label), strict=True)) if self.label else {}
+        return Samples(ids, images), {id: label.strip() for id, label in answers.items() if label.strip()}
+
+
+def _files(root: Path, folders: Sequence[str]) -> list[File]:
+    return [(folder, file) for folder in folders for file in walk(root / folder)]
+
+
+def _by_image(listing: Table, id: str, files: Sequence[File]) -> Table:
+    """Return a table of rows of folders, named by the column `id`, as one of rows of their images."""
+    return FolderIndex(files).rows_of_images(listing, id)
+
+
+def _settle(
+    listed: LabelRows, held_out: LabelRows | None, asked: Collection[int], spare: Sequence[File], faults: str
+) -> None:
+    """Report rows and files that do not match: raise UserError, or list what is left out."""
+    problems = Faults(str(listed.listing.path))
+    listed.add_faults(problems, asked=asked)
+    if held_out:
+        held_out.add_faults(problems, f" of {held_out.listing.path.name}")
+    problems.add("images without a label", ["/".join(file) for file in spare])
+    problems.settle(faults == "leave out")
+
+
+def _repeated(values: Sequence[str]) -> str | None:
+    """Return the first value that occurs several times, or None."""
+    return next((value for value, times in Counter(values).items() if times > 1), None)
 
 
 def _apart(images: Sequence[str], test: Sequence[str], files: list[File]) -> list[File]:
@@ -148,14 +218,6 @@ def _rows_of_test(root: Path, listed: LabelRows, rows: Sequence[int]) -> tuple[S
     return samples, dict(zip(solved.ids, solved.labels or (), strict=True))
 
 
-def _names_of_test(path: Path, header: Sequence[str], columns: Sequence[str | None]) -> Table:
-    """Return the table of the images to predict; in a list without headings, `columns` are those of `header`."""
-    within = [header.index(name) for name in columns if name in header]
-    if not within and columns[0] == "column 1":  # as lists are called whose columns have no names
-        return tables.read_list(path)
-    return tables.read(path, header[: max(within) + 1] if within else ())
-
-
 def _classes_of(samples: Samples, known: Samples) -> dict[str, Label]:
     """Return the classes by id of those `samples` whose images are among the `known` ones."""
     class_of = dict(zip(map(str, known.images), known.labels or (), strict=True))
@@ -163,34 +225,12 @@ def _classes_of(samples: Samples, known: Samples) -> dict[str, Label]:
     return {id: class_of[file] for id, file in pairs if file in class_of}
 
 
-def _listed(
-    root: Path, listing: Table, name: str, columns: tuple[str | None, str | None, str | None], files: Sequence[File]
-) -> tuple[Samples, dict[str, Label]]:
-    """Return the images to predict listed in a table, and their classes by id if it has them."""
-    ids = listing.column(columns[0] or listing.header[0])
-    named = listing.column(columns[1]) if columns[1] else ids
-    place_of, several = match_near(named, files, name)
-    lost = [named_ for named_ in named if named_ not in place_of]
-    if lost:
-        why = "could be several files" if lost[0] in several else "has no image"
-        raise UserError(f"{listing.path}: '{lost[0]}' {why} (of {len(lost):,} rows)")
-    twice = next((id for id, times in Counter(ids).items() if times > 1), None)
-    if twice is not None:
-        raise UserError(f"{listing.path}: the id '{twice}' appears twice")
-    images = [str(root / "/".join(files[place_of[one]])) for one in named]
-    one = next((place for place, times in Counter(images).items() if times > 1), None)
-    if one is not None and len(set(named)) == len(named):
-        raise UserError(f"{listing.path}: different rows name one image, {one}")
-    answers = dict(zip(ids, listing.column(columns[2]), strict=True)) if columns[2] else {}
-    return Samples(ids, images), {id: label.strip() for id, label in answers.items() if label.strip()}
-
-
 def _unlisted(root: Path, files: Sequence[File], plain: bool) -> Samples | None:
     """Return the images to predict, named by their files, without endings if the training ids have none."""
     if not files:
         return None
     ids = [bare(file) if plain else file for _, file in files]
-    twice = next((id for id, times in Counter(ids).items() if times > 1), None)
+    twice = _repeated(ids)
     if twice is not None:
         raise UserError(f"{root / files[0][0]}: there are several images to predict called {twice}")
     return Samples(ids, [str(root / folder / file) for folder, file in files])
