@@ -179,7 +179,7 @@ def test_a_short_training_has_enough_steps_in_smaller_batches():
         return make(facts, DIGITS, measured, seconds, MADE_UP, Findings()).best
 
     short, long = best(60), best(600)
-    assert (short.recipe.train.batch_size, short.recipe.optimizer.lr) == (32, 0.03)
+    assert (short.recipe.train.batch_size, short.recipe.optimizer.lr) == (32, 0.015)
     assert short.step == pytest.approx(0.02 + 0.98 * 32 / 256)
     assert short.recipe.train.steps * short.step == pytest.approx(60 * PLANNED_SHARE - 12, rel=0.1)
     assert (long.recipe.train.batch_size, long.step) == (256, 1.0)
@@ -442,7 +442,8 @@ def test_small_sets_get_small_batches_and_large_ones_the_largest():
     assert [batch_size(images) for images in (100, 200, 500, 1000)] == [32, 64, 128, 256]
     assert batches(1000) == ("train.batch_size=256", "optimizer.lr=0.24", "optimizer.rest_lr=1")
     assert [batch_size(50_000, seen) for seen in (1000, 20_000, 40_000, 70_000)] == [32, 64, 128, 256]
-    assert batches(45_000, 100_000) == batches(1000)  # 195 steps of 512 would be too few
+    assert batches(8000) == ("train.batch_size=256", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
+    assert batches(45_000, 100_000) == batches(8000)  # 195 steps of 512 would be too few
     assert batches(45_000) == ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 
 

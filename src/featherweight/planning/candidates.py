@@ -18,7 +18,9 @@ FAST = "fastnet94_muon"  # recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
 RATE_PER_IMAGE = 0.24 / 256  # learning rate of the fast nets for each image of a batch
 REST_RATE = 1.0  # and of their biases and heads
-LARGE_SET = 30_000  # images: of 45,000 the fast nets learn best in large batches at a low rate (docs/speed.md)
+# The more images, the lower the best rates (docs/speed.md): of so many, half; of LARGE_SET in larger batches, too.
+MANY_IMAGES, PART_OF_RATES = 8000, 0.5
+LARGE_SET = 30_000
 LARGE_BATCH = 512
 IN_LARGE_BATCHES = (f"train.batch_size={LARGE_BATCH}", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 ENLARGED_SIDES = (96, 128, 192)  # px to which small pictures are enlarged for pretrained networks
@@ -91,8 +93,9 @@ def batches(images: int, seen: float = math.inf) -> tuple[str, ...]:
     """
     if images >= LARGE_SET and seen >= STEPS * LARGE_BATCH:
         return IN_LARGE_BATCHES
-    size = batch_size(images, seen)
-    return f"train.batch_size={size}", f"optimizer.lr={size * RATE_PER_IMAGE:.6g}", f"optimizer.rest_lr={REST_RATE:g}"
+    size, part = batch_size(images, seen), PART_OF_RATES if images >= MANY_IMAGES else 1.0
+    rates = f"optimizer.lr={size * RATE_PER_IMAGE * part:.6g}", f"optimizer.rest_lr={REST_RATE * part:g}"
+    return f"train.batch_size={size}", *rates
 
 
 def scratch_sizes(side: int) -> tuple[int, ...]:
