@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -81,10 +82,13 @@ def _work(
 ) -> None:
     # Ctrl-C ends the parent process, which kills this one. A trainer here would promise to save its state.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    answer: tuple[bool, Any]
     try:
-        sender.send((True, work(Recipe.model_validate(recipe), Competition.model_validate(competition), *more)))
+        answer = True, work(Recipe.model_validate(recipe), Competition.model_validate(competition), *more)
     except Exception as error:  # reported by the parent process
-        sender.send((False, _reason(error)))
+        answer = False, _reason(error)
+    with contextlib.suppress(BrokenPipeError):  # the command was killed
+        sender.send(answer)
 
 
 def _reason(error: Exception) -> str:
