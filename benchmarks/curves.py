@@ -23,6 +23,7 @@ from featherweight import atomic
 from featherweight.config import Competition, load_competition, load_recipe
 from featherweight.planning.candidates import FAST, SMALL_SIDE, STORED_SIDE, batches
 from featherweight.planning.curves import NUMBERS, PUBLISHED, TABLE
+from featherweight.planning.dataset_facts import side_of
 from featherweight.runs import pipeline
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
@@ -94,6 +95,7 @@ def main() -> None:
                 "images": len(run.split.train),
                 "classes": shape.num_classes,
                 "size": shape.size,
+                "side": side_of(competition),
                 "channels": shape.channels,
                 "parameters": run.result.parameters,
                 "epochs": epochs,

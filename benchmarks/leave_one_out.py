@@ -35,7 +35,7 @@ def tasks(rows: list[MeasuredTraining]) -> dict[str, list[MeasuredTraining]]:
 def forecast(curves: Curves, row: MeasuredTraining) -> ScoreForecast:
     """Forecast a row's training from the curves."""
     facts = DatasetFacts(
-        row.images, row.holdout, 0, row.classes, 1, row.size, row.size, row.channels, mirror=False, pretrained=False
+        row.images, row.holdout, 0, row.classes, 1, row.size, row.side, row.channels, mirror=False, pretrained=False
     )
     return curves.forecast(facts, row.parameters, row.epochs, row.size, row.published)
 

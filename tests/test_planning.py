@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.special import logit
 
 from featherweight import paths
 from featherweight.budget.memory import within_memory
@@ -1114,3 +1115,15 @@ def test_after_no_pilot_at_all_photographs_of_many_classes_are_fine_tuned():
     findings = auto._findings([], measured, facts, [])
     best = make(facts, DIGITS, measured, 240, Curves(curves.table()), findings).best
     assert best.candidate.starts_published
+
+
+def test_pixels_of_photographs_are_worth_more_than_those_that_enlarging_makes():
+    """A probe on dogs and cats errs by 8.0, 3.3 and 0.7 % at 96, 128 and 224 px, on enlarged seedlings by 22 to 17 %."""
+    known = Curves(curves.table())
+
+    def gain(side):
+        facts = replace(TASK, side=side, size=side, channels=3, pretrained=True)
+        small, large = (known.forecast(facts, 3_400_000, 1, size, published=True) for size in (96, 192))
+        return float(logit(large.value) - logit(small.value))
+
+    assert gain(300) > 2 * gain(32) > 0

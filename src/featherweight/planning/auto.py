@@ -287,4 +287,5 @@ def _row(pilot: Pilot, facts: DatasetFacts) -> MeasuredTraining:
         pilot.holdout,
         min(1.0, pilot.error / facts.unevenness),
         pilot.candidate.starts_published,
+        facts.side,
     )

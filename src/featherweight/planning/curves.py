@@ -28,7 +28,7 @@ from featherweight.planning.dataset_facts import DatasetFacts
 
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks in the table that start from pretrained weights
-NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
+NUMBERS = ("images", "classes", "size", "side", "channels", "parameters", "epochs", "holdout")
 # An epoch of N images is worth (N / MEDIUM_IMAGES) ** EPOCH_EXPONENT epochs of MEDIUM_IMAGES: at 0
 # only epochs would count, at 1 only steps. `./run.sh bench leave_one_out` misses least at 0.5, and with these priors.
 MEDIUM_IMAGES, EPOCH_EXPONENT = 4000, 0.5
@@ -36,7 +36,7 @@ MEDIUM_IMAGES, EPOCH_EXPONENT = 4000, 0.5
 NOISE = {False: 0.12, True: 0.2}
 
 # Prior mean and standard deviation of the effects on the logit of the error: of doubling the images, the classes, the
-# side in pixels and the parameters, and of an unfinished training.
+# side in pixels that the network sees and the parameters, and of an unfinished training.
 FROM_SCRATCH = {
     "level": (-1.5, 1.5),
     "images": (-0.3, 0.15),
@@ -50,9 +50,10 @@ FROM_PUBLISHED = {
     "level": (-1.5, 1.5),
     "images": (-0.3, 0.15),
     "classes": (0.3, 0.3),
-    "size": (-0.6, 0.3),
+    "size": (-0.3, 0.15),
     "parameters": (-0.15, 0.1),
     "unfinished": (1.3, 0.5),
+    "detail": (-0.8, 0.5),  # pixels that are not made by enlarging smaller pictures
 }
 OWN = ("level", "images", "unfinished")  # effects that a data set has of its own, too
 OWN_SPREAD = {False: (1.2, 0.1, 0.08), True: (1.2, 0.1, 0.5)}  # their standard deviations; True: pretrained
@@ -60,7 +61,9 @@ OWN_SPREAD = {False: (1.2, 0.1, 0.08), True: (1.2, 0.1, 0.5)}  # their standard 
 
 @dataclass(frozen=True)
 class MeasuredTraining:
-    """A training that was measured. `error` is a fraction of `holdout` images; 0 epochs are a linear probe."""
+    """A training that was measured. `error` is a fraction of `holdout` images; 0 epochs are a linear probe. `side` is
+    that of the original pictures in pixels (0: at least `size`, to which they are reduced).
+    """
 
     dataset: str
     images: int
@@ -72,6 +75,7 @@ class MeasuredTraining:
     holdout: int
     error: float
     published: bool = False
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Curves:
         Without a pilot of its kind the range is as wide as the differences between data sets.
         """
         asked = MeasuredTraining(
-            "", facts.images, facts.classes, size, facts.channels, parameters, epochs, 1, 0.5, published
+            "", facts.images, facts.classes, size, facts.channels, parameters, epochs, 1, 0.5, published, facts.side
         )
         known = [row for row in self.rows if row.published == published]
         known += [replace(pilot, dataset="") for pilot in self.pilots if pilot.published == published]
@@ -155,7 +159,9 @@ def _design(row: MeasuredTraining, datasets: Sequence[str]) -> list[float]:
         "parameters": parameters,
         "unfinished": unfinished,
     }
-    if not row.published:
+    if row.published:
+        shared["detail"] = float(np.log2(min(row.size, row.side or row.size) / 128))
+    else:
         shared["unfinished, by parameters"] = parameters * unfinished
     return [*shared.values(), *(shared[effect] * (row.dataset == dataset) for dataset in datasets for effect in OWN)]
 
