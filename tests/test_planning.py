@@ -1118,7 +1118,7 @@ def test_after_no_pilot_at_all_photographs_of_many_classes_are_fine_tuned():
 
 
 def test_pixels_of_photographs_are_worth_more_than_those_that_enlarging_makes():
-    """A probe on dogs and cats errs by 8.0, 3.3 and 0.7 % at 96, 128 and 224 px, on enlarged seedlings by 22 to 17 %."""
+    """A probe on dogs and cats errs by 8.0, 3.3 and 0.7 % at 96, 128, 224 px, on enlarged seedlings by 22 to 17 %."""
     known = Curves(curves.table())
 
     def gain(side):
