@@ -139,28 +139,17 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
     images = facts.images + facts.holdout + facts.predict
     compared = images if images <= checks.MOST_COMPARED else 0  # the report looks for near copies
     rest = REST_SECONDS + GROUPING_SECONDS * compared
-    probing, features = 0.0, 0
-    if recipe.head.start == "probe":
-        seen_twice = 2 if seen.image.mirror else 1
-        features = seen_twice * facts.images * cost.features * 4  # bytes of float32
-        fitting = findings.regression_seconds * regression_work(facts.images, seen_twice, facts.classes)
-        probing = seen_twice * facts.images * cost.view * slowdown + fitting
+    probing, features = _probe(recipe, 2 if seen.image.mirror else 1, cost, context)
     steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
     epoch = steps * cost.step * slowdown * EPOCH_FACTOR
     left = context.seconds * PLANNED_SHARE - measured.packing - after - probing - rest
     epochs = min(epochs_within(left, epoch, steps, evaluation), float(candidate.longest))
-    least = min(SHORTEST_EPOCHS, ENOUGH_IMAGES / facts.images)
     suited = measured.with_enough_steps(facts.images, epochs)
     option = None if suited is measured else _with_views(suited, usual, context)
     if isinstance(option, Option):  # smaller batches take longer by the image
         return option
-    if candidate.starts_published:
-        least, tuned = 1.0, 1.0
-        if recipe.head.start == "probe":
-            least, tuned = 0.0, min(1.0, FEWEST_TUNED_IMAGES / facts.images)
-        if 0 <= epochs < tuned:
-            epochs = 0.0  # shorter fine-tuning was not measured: only a probe, if the recipe has one
-    if epochs < least:
+    epochs = _measured_length(epochs, recipe, candidate, facts)
+    if epochs < 0:
         return f"an epoch takes {duration(epoch)}, but only {duration(max(left, 0))} are left for training"
     begun = math.ceil(epochs)
     cut = [] if epochs == begun else [f"train.steps={round(epochs * steps)}"]
@@ -182,6 +171,27 @@ def _with_views(measured: MeasuredCandidate, usual: Recipe, context: PlanContext
         measured.packed + features + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )
+
+
+def _probe(recipe: Recipe, times: int, cost: Cost, context: PlanContext) -> tuple[float, int]:
+    """Return the seconds of a recipe's linear probe, which sees each image so many times, and the bytes of what it is
+    fitted to; zeros, if it has none.
+    """
+    if recipe.head.start != "probe":
+        return 0.0, 0
+    seen = times * context.facts.images
+    fitting = context.findings.regression_seconds * regression_work(context.facts.images, times, context.facts.classes)
+    return seen * cost.view * context.findings.slowdown + fitting, seen * cost.features * 4
+
+
+def _measured_length(epochs: float, recipe: Recipe, candidate: Candidate, facts: DatasetFacts) -> float:
+    """Return the epochs that fit, if so short a training was measured; else 0, a probe alone; -1, if there is none."""
+    if not candidate.starts_published:
+        return epochs if epochs >= min(SHORTEST_EPOCHS, ENOUGH_IMAGES / facts.images) else -1.0
+    probes = recipe.head.start == "probe"
+    if epochs >= (min(1.0, FEWEST_TUNED_IMAGES / facts.images) if probes else 1.0):
+        return epochs
+    return 0.0 if probes and epochs >= 0 else -1.0
 
 
 def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool) -> ScoreForecast:
