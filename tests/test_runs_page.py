@@ -53,8 +53,10 @@ def test_it_holds_every_run_with_its_curves(several, capsys):
     assert len(re.findall("<tr data-number", text)) == 4
 
 
-def test_no_runs_are_a_page_too(home, capsys):
-    assert "0 runs" in page_of(home, capsys).read_text()
+def test_without_runs_no_page_is_made(home, capsys):
+    assert main.main(["runs", "--html"]) == 0
+    assert "there are no finished runs yet" in capsys.readouterr().out
+    assert not list(home.rglob("*.html"))
 
 
 @pytest.mark.parametrize("width", [390, 1280], ids=["phone", "desk"])
