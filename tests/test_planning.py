@@ -21,7 +21,7 @@ from featherweight.config import Competition, load_competition, load_recipe
 from featherweight.data import pack_writer
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
-from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots, views
+from featherweight.planning import auto, costs, curves, measuring, own_process, packing_time, pilots, views
 from featherweight.planning.candidates import FAST, batch_size, batches, filling, fine_tuned, from_scratch
 from featherweight.planning.clock import Clock
 from featherweight.planning.costs import Cost, Machine, MeasuredCandidate
@@ -642,7 +642,7 @@ def test_the_command_plans_and_stores_a_recipe(home, monkeypatch, capsys):
     """Only one candidate is measured, and its pilot has two seconds."""
     from featherweight.cli.main import main
 
-    monkeypatch.setattr(auto, "MEASURING_SHARE", 0.0)
+    monkeypatch.setattr(measuring, "MEASURING_SHARE", 0.0)
     monkeypatch.setattr(auto, "PILOT_SHARE", 0.02)
     assert main(["auto", "--minutes", "2", "--plan", "--threads", "1"]) == 0
     said = capsys.readouterr().out
@@ -683,7 +683,7 @@ def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
 
 def test_pilots_see_no_image_of_the_holdout(monkeypatch):
     given = []
-    monkeypatch.setattr(auto, "_measured", lambda *args: [None])
+    monkeypatch.setattr(auto, "measured_within", lambda *args: [None])
     monkeypatch.setattr(auto, "_pilots", lambda measured, context, *rest: given.append(context) or refuse("here"))
     with pytest.raises(Failed, match="here"):
         auto.plan(DIGITS, 5, time.monotonic(), Machine("cpu", 1))
@@ -911,7 +911,7 @@ def test_the_start_of_a_process_is_part_of_the_patience(monkeypatch):
 
 def test_candidates_have_their_time_to_be_measured_however_long_the_fork_server_takes(folders, monkeypatch):
     patiences, now = [], [time.monotonic()]
-    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(auto, "start_server", lambda: None)
     monkeypatch.setattr(auto, "wait_for_server", lambda: now.__setitem__(0, now[0] + 25))
     monkeypatch.setattr(costs, "measure", lambda *what: patiences.append(what[-1]) or refuse("too slow"))
@@ -943,7 +943,7 @@ def test_a_fault_of_one_candidate_does_not_end_the_plan(monkeypatch):
     monkeypatch.setattr(costs, "measure", measure)
     refused = []
     clock = Clock(time.monotonic(), 300, math.inf)
-    measured = auto._measured(list(from_scratch(TASK)), DIGITS, clock, Machine("cpu", 1), refused)
+    measured = measuring.measured_within(list(from_scratch(TASK)), DIGITS, clock, Machine("cpu", 1), refused)
     assert len(measured) == 2
     assert refused == ["fast net, wide at 8 px: ValueError: a fault"]
 
@@ -951,7 +951,7 @@ def test_a_fault_of_one_candidate_does_not_end_the_plan(monkeypatch):
 def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
     """No candidate is started that would not finish, and none is waited for beyond the time left."""
     now, patiences = [1000.0], []
-    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
 
     def measure(recipe, seen, machine, patience):
         patiences.append(patience)
@@ -960,7 +960,9 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
 
     monkeypatch.setattr(costs, "measure", measure)
     refused = []
-    measured = auto._measured(list(from_scratch(TASK)), DIGITS, Clock(1000.0, 300, 1100.0), Machine("cpu", 1), refused)
+    measured = measuring.measured_within(
+        list(from_scratch(TASK)), DIGITS, Clock(1000.0, 300, 1100.0), Machine("cpu", 1), refused
+    )
     assert len(measured) == 2
     assert patiences == [100.0, 35.0]
     assert refused == ["fast net, wide at 8 px: not measured, for lack of time"]
@@ -968,8 +970,8 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
 
 def test_measuring_tells_every_minute_how_far_it_is(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
-    for _ in auto._telling(list(from_scratch(TASK))):
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
+    for _ in measuring.telling(list(from_scratch(TASK))):
         now[0] += 40
     assert capsys.readouterr().out == "  measured: 2 of 3\n"
 
@@ -977,7 +979,7 @@ def test_measuring_tells_every_minute_how_far_it_is(monkeypatch, capsys):
 def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeypatch):
     """In proportion to the pixels, slightly more for larger sizes; networks never measured are left out."""
     now = [1000.0]
-    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
 
     def measure(recipe, seen, machine, patience):
         now[0] += 25
@@ -987,7 +989,7 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     refused = []
     facts = replace(TASK, side=200)
     clock = Clock(1000.0, 275, 1133.0)
-    measured = auto._measured(list(from_scratch(facts)), DIGITS, clock, Machine("cpu", 1), refused)
+    measured = measuring.measured_within(list(from_scratch(facts)), DIGITS, clock, Machine("cpu", 1), refused)
     assert [(one.candidate.title, one.by_size) for one in measured[:2]] == [
         ("fast net, narrow at 32 px", None), ("fast net at 32 px", None)
     ]  # fmt: skip
@@ -1000,10 +1002,36 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     assert "(by its time at 32 px)" in make(facts, DIGITS, measured[2:], 4000, MADE_UP, Findings()).best.line
 
 
+def test_a_size_chosen_by_an_estimate_is_measured_before_it_is_trained(monkeypatch):
+    facts, now = replace(TASK, side=64), time.monotonic()
+    candidates = {one.size: one for one in from_scratch(facts) if one.name == "fast net, narrow"}
+    small = MeasuredCandidate(candidates[32], 500_000, Cost(0.1, 1e-3, 10**9))
+    large = costs.estimated(candidates[64], 500_000, [small])
+    planned = make(facts, DIGITS, [large], 4000, MADE_UP, Findings())
+    clock = Clock(now, 600, now + 200)
+    assert measuring.estimated_choice(planned, [small, large], clock) is large
+    short_of_time = [Clock(now, 100, now + 200), Clock(now, 600, now + 5)]
+    assert [measuring.estimated_choice(planned, [small, large], short) for short in short_of_time] == [None, None]
+    monkeypatch.setattr(costs, "measure", lambda *args: Cost(0.3, 2e-3, 10**9))
+    own = measuring.at_its_own_size(large, DIGITS, clock, Machine("cpu", 1), [])
+    assert (own.cost.step, own.by_size) == (0.3, None)
+    assert (
+        measuring.estimated_choice(make(facts, DIGITS, [own], 4000, MADE_UP, Findings()), [small, own], clock) is None
+    )
+
+    def no_memory(*args):
+        raise own_process.Failed("too large")
+
+    refused = []
+    monkeypatch.setattr(costs, "measure", no_memory)
+    assert measuring.at_its_own_size(large, DIGITS, clock, Machine("cpu", 1), refused) is None
+    assert refused == ["fast net, narrow at 64 px: too large"]
+
+
 @pytest.mark.parametrize("minutes", [20, 100])  # a tenth of it, and the two minutes that a candidate has, are too short
 def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(minutes, monkeypatch):
     now, asked = [1000.0], []
-    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
 
     def measure(recipe, seen, machine, patience):
         asked.append((recipe.model.name, seen.image.size))
@@ -1012,7 +1040,9 @@ def test_no_time_is_spent_on_a_size_that_could_not_be_measured_in_what_is_left(m
 
     monkeypatch.setattr(costs, "measure", measure)
     clock = Clock(1000.0, 60 * minutes, 1000.0 + 20 * minutes)
-    measured = auto._measured(list(from_scratch(replace(TASK, side=64))), DIGITS, clock, Machine("cpu", 1), [])
+    measured = measuring.measured_within(
+        list(from_scratch(replace(TASK, side=64))), DIGITS, clock, Machine("cpu", 1), []
+    )
     assert {size for _, size in asked} == {32}  # at 64 px six steps would take 173 seconds
     assert [one.by_size for one in measured] == [None] * 3 + [32] * 3
 

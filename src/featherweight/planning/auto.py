@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from featherweight.config import Competition, Split, load_recipe
-from featherweight.console import PLAIN_SECONDS, duration, say
+from featherweight.console import duration, say
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
@@ -22,22 +21,27 @@ from featherweight.planning.clock import Clock
 from featherweight.planning.costs import Machine, MeasuredCandidate
 from featherweight.planning.curves import Curves, MeasuredTraining, table
 from featherweight.planning.dataset_facts import DatasetFacts, describe
+from featherweight.planning.measuring import (
+    NOT_MEASURED,
+    OVER_THE_LIMIT,
+    at_its_own_size,
+    by_name,
+    estimated_choice,
+    measured_within,
+)
 from featherweight.planning.option import PLANNED_SHARE, Findings
-from featherweight.planning.own_process import Failed, start_server, wait_for_server
+from featherweight.planning.own_process import start_server, wait_for_server
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilot_outcome import Pilot
 from featherweight.planning.pilots import PilotContext, piloted
-from featherweight.planning.plan import Plan, make, parameters_within_limit
+from featherweight.planning.plan import Plan, make
 from featherweight.planning.timeline import REST_SECONDS
 from featherweight.runtime.device import make_runtime
 
-OVER_THE_LIMIT, NOT_MEASURED = "over the limit", "not measured, for lack of time"
 START_SECONDS = 2.0  # that Python needs to start
 LEAST_MINUTES = 1.0  # less is not enough to measure and train anything
 PLANNING_SHARE = 1 / 3  # maximum share of the time for planning,
 LEAST_PLANNING_SECONDS = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
-MEASURING_SHARE = 0.2  # maximum share of the time for measuring networks,
-RESIZED_SHARE = 0.1  # and for measuring them at further sizes, whose costs can be estimated too
 PILOT_SHARE = 0.05  # of the time, for each pilot
 PROBED_SIDE = 128  # px at least: at 96 px photographs seem unlike those of the pretrained weights (docs/auto.md)
 MOST_HELD_OUT = 3000  # images: a score of so many is known to 1 to 2 points, and more are better trained on
@@ -69,7 +73,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     candidates = _with_room(candidates, listed, facts, refused)
     _refuse_if_nothing_can_be_trained(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
-    measured = _measured(candidates, competition, clock, machine, refused)
+    measured = measured_within(candidates, competition, clock, machine, refused)
     if not measured:
         raise UserError("\n  ".join([f"auto has no network that can be trained here{_hint(refused)}", *refused[:4]]))
     words: list[str] = []
@@ -80,6 +84,10 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     findings = _findings(pilots, measured, facts, words)
     measured = [_with_packing(one, listed, facts) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
+    while chosen := estimated_choice(planned, measured, clock):
+        own = at_its_own_size(chosen, competition, clock, machine, refused)
+        measured = [one for one in (*measured, own) if one is not None and one is not chosen]
+        planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
 
 
@@ -134,7 +142,7 @@ def _with_room(
     room = listed.room
     large = [one for one in candidates if listed.bytes_of_a_run(one.seen(listed.competition), facts.side) > room]
     if large:
-        refused.append(f"{_by_name(large)}: the decoded images take more than the {room / 1e9:,.1f} GB of free disk")
+        refused.append(f"{by_name(large)}: the decoded images take more than the {room / 1e9:,.1f} GB of free disk")
     return [one for one in candidates if one not in large]
 
 
@@ -193,59 +201,6 @@ def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[
             refused.append(f"{candidate.name}: {str(error).split(', and ')[0]}")
             continue
         yield candidate
-
-
-def _measured(
-    candidates: Sequence[Candidate], competition: Competition, clock: Clock, machine: Machine, refused: list[str]
-) -> list[MeasuredCandidate]:
-    """Return the candidates within the limit with their costs, as far as the time for measuring allows."""
-    measured: list[MeasuredCandidate] = []
-    alike: dict[str, list[Candidate]] = defaultdict(list)  # candidates that are left out, by reason
-    took: dict[bool, float] = {}  # seconds of the latest candidate with pretrained weights (True) and without
-    for candidate in _telling(candidates):
-        recipe, seen = candidate.one_epoch, candidate.seen(competition)
-        parameters = parameters_within_limit(recipe, seen, candidate.name)
-        if parameters is None:
-            alike[OVER_THE_LIMIT].append(candidate)
-            continue
-        estimated = costs.estimated(candidate, parameters, measured)
-        expected = costs.STEPS_IN_ALL * estimated.cost.step if estimated else 0.0
-        began, share = time.monotonic(), RESIZED_SHARE if estimated else MEASURING_SHARE
-        left = min(clock.left(share), costs.PATIENCE_SECONDS)
-        if candidate.starts_published not in took:  # at least one of each kind is tried
-            untried = {one.starts_published for one in candidates} - took.keys()
-            left = max(left, (clock.planned - began) / len(untried))
-        if left <= max(expected, took.get(candidate.starts_published, 0.0)):
-            if estimated is not None:
-                measured.append(estimated)
-            else:
-                alike[NOT_MEASURED].append(candidate)
-            continue
-        try:
-            measured.append(MeasuredCandidate(candidate, parameters, costs.measure(recipe, seen, machine, left)))
-        except Failed as failed:
-            refused.append(f"{candidate.title}: {failed}")
-        took[candidate.starts_published] = time.monotonic() - began
-    refused += [f"{_by_name(left_out)}: {reason}" for reason, left_out in alike.items()]
-    return measured
-
-
-def _telling(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-    """Yield the candidates, and print every minute how many are done."""
-    said = time.monotonic()
-    for done, candidate in enumerate(candidates):
-        if time.monotonic() - said >= PLAIN_SECONDS:
-            say(f"  measured: {done} of {len(candidates)}")
-            said = time.monotonic()
-        yield candidate
-
-
-def _by_name(candidates: Sequence[Candidate]) -> str:
-    """Return the names of candidates, each once with its sizes: "fast net at 32, 64 px; fast net, wide at 32 px"."""
-    sizes: dict[str, list[str]] = defaultdict(list)
-    for candidate in candidates:
-        sizes[candidate.name].append(str(candidate.size))
-    return "; ".join(f"{name} at {', '.join(each)} px" for name, each in sizes.items())
 
 
 def _pilots(
