@@ -218,7 +218,8 @@ def main() -> None:
         table[short] = summary(outcomes)
         for line in lines(short, table[short]):
             print(line, flush=True)
-    path = _record.write(f"auto-{arguments.minutes:g}m", __doc__.splitlines()[0], {"table": table})
+    name = f"auto-{arguments.minutes:g}m-{'+'.join(arguments.systems)}"
+    path = _record.write(name, __doc__.splitlines()[0], {"table": table})
     print(f"written: {path.name}")
 
 
