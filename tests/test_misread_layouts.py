@@ -11,7 +11,7 @@ from described_layouts import classes_of, described, pictures, refused, table
 from drawn_pictures import picture
 from featherweight.data.csv_file import read
 from featherweight.data.detect.id_column import counts_rows
-from featherweight.data.file_matching import match
+from featherweight.data.file_matching import Index, match
 from featherweight.data.image import decode
 from featherweight.data.label_rows import split_set
 from featherweight.errors import UserError
@@ -56,6 +56,14 @@ def test_a_path_that_is_absent_means_no_file_of_that_name_elsewhere():
     files = [("x", f"test/{n}.png") for n in range(9)] + [("x", f"train/{n}.png") for n in range(8)]
     places, _ = match([f"old/train/{n}.png" for n in range(9)], files)
     assert sorted(places.values()) == list(range(9, 17))
+
+
+def test_an_id_is_the_end_of_a_path_below_folders_of_any_name():
+    """Numbers repeat in every folder, and training and test images have no folder in common."""
+    names = ["train/00/7.png", "train/01/7.png", "test/02/7.png", "test/deep/02/1.5.png"]
+    places, several = match(["00/7", "02/7", "01/7", "02/1.5"], [("", name) for name in names])
+    assert (places, several) == ({"00/7": 0, "01/7": 1, "02/7": 2, "02/1.5": 3}, set())
+    assert Index([("", "train/00/7.png"), ("", "test/00/7.png")]).reach(["00/7"]) == {"00/7": [0, 1]}
 
 
 def test_different_ids_of_one_image_are_a_fault(root):

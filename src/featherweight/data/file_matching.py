@@ -76,7 +76,7 @@ class Index:
         for way in range(BY_FOLDER):
             yield self._by_way(way, wanted)
         found = 0
-        for places in self._by_paths(wanted):
+        for places in (*self._by_paths(wanted), *self._by_ends(wanted)):
             yield places
             found = max(found, len(places))
         if not found or found < len(wanted) / 2:
@@ -103,6 +103,23 @@ class Index:
                     names = self._below(cut, plain)
                     spelled = {id: bare(key) if plain else key for id, key in keys.items()}
                     yield {id: names[key] for id, key in spelled.items() if key in names}
+
+    def _by_ends(self, ids: Collection[str]) -> Iterator[dict[str, list[int]]]:
+        """Match ids with folders that are the end of a path, however many folders are above: `00/7` is `img/00/7.png`.
+
+        Nothing is cut off an id, so files of other folders never match.
+        """
+        parts = {id: _tidy(id).split("/") for id in ids}
+        depths = {len(part) for part in parts.values() if 1 < len(part) <= MOST_FOLDERS}
+        for plain in (False, True) if depths else ():
+            names: dict[str, list[int]] = defaultdict(list)
+            for place, file in enumerate(self.files):
+                path = _path(file)
+                for end in {"/".join(path[-depth:]) for depth in depths}:
+                    names[bare(end) if plain else end].append(place)
+            spelled = {id: "/".join(part) for id, part in parts.items() if len(part) > 1}
+            keys = {id: bare(name) if plain and name not in names else name for id, name in spelled.items()}
+            yield {id: names[key] for id, key in keys.items() if key in names}
 
     def _below(self, cut: int, plain: bool) -> dict[str, list[int]]:
         """Return the files by path without the first `cut` folders and, if `plain`, without endings."""
