@@ -62,7 +62,7 @@ def read(path: Path, delimiter: str | None = None) -> Table:
         path: the file; UTF-8, or UTF-16 with its mark.
         delimiter: one of `, ; tab |`; None finds it out.
     """
-    text = _text(path)
+    text = text_of(path)
     delimiter = delimiter or sniff(text)
     lines = _rows(text, delimiter, path)
     numbered = [(number, row) for number, row in enumerate(lines, start=1) if any(field.strip() for field in row)]
@@ -219,7 +219,8 @@ def _first_rows(text: str, delimiter: str, wanted: int = LOOKED_AT) -> list[list
     return rows
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return a table's text, of UTF-8 or of UTF-16 with its mark. Raises UserError with the line for other bytes."""
     refuse_beyond_memory(path, EXPANDED * regular_file(path).st_size)
     return _decoded(read_bytes(path), path)
 

@@ -15,7 +15,7 @@ from featherweight.data.csv_file import Table
 from featherweight.data.json_records import records
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
-from featherweight.untrusted_files import explained, read_text
+from featherweight.untrusted_files import explained
 
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet")
 LIST_SEPARATOR = "|"
@@ -80,7 +80,7 @@ def read_list(path: Path, header: Sequence[str] = ()) -> Table:
 
     Lines that begin with # are comments. Columns that `header` does not name are called `column 3`, by position.
     """
-    lines = read_text(path).splitlines()
+    lines = csv_file.text_of(path).splitlines()
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and line[0] != "#"]
     if not numbered:
         raise UserError(f"{path}: the file is empty")
@@ -103,7 +103,7 @@ def counted(path: Path) -> Table | None:
     """Return a list of files with numbers whose first line counts them and whose second names the columns but the first
     (CelebA's list_attr_celeba.txt), or None for another file.
     """
-    lines = [line.split() for line in read_text(path).splitlines()]
+    lines = [line.split() for line in csv_file.text_of(path).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) < 3 or lines[0] != [str(len(lines) - 2)]:

@@ -75,11 +75,17 @@ def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints, folde
                 if (one := id_column.profile_of_folders(name, table, header, index, folder_index, classes))
             ]
         if fitting:
-            survey.profiles.append(max(fitting, key=lambda profile: len(profile.reach)))
+            survey.profiles.append(max(fitting, key=lambda one: (len(one.reach), _has_headings(one))))
         elif readings:
             survey.others.append(readings[0][0])
     id_column.refuse_unknown(hints.id, [*(one.table for one in survey.profiles), *survey.others])
     return survey
+
+
+def _has_headings(one: Profile) -> bool:
+    """True if the first row of a table reads as headings: no image and no number."""
+    heads = one.table.header
+    return not one.header and not any(is_image(head) or csv_file.number_of(head) is not None for head in heads)
 
 
 def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, list[str]]]:
