@@ -7,7 +7,9 @@ import pytest
 
 from described_layouts import classes_of, described, pictures, refused, table
 from drawn_pictures import picture
+from featherweight import config, paths
 from featherweight.data.detect.folder_roles import settle
+from featherweight.describe.competition_file import Options, init
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -243,3 +245,41 @@ def test_of_several_numbers_in_names_the_others_are_offered(root):
     assert described(root, label=pattern, name="y")[0].classes == ["0", "1", "2"]
     assert "as a pattern it finds no class in 24 of 24 names" in refused(root, label="^x(.)", name="z")
     assert "--label race: no table with such a column" in refused(root, label="race", name="z")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_table_saved_as_text_keeps_its_headings(root, encoding):
+    """A spreadsheet's "Unicode text" is UTF-16 with tabs, and a heading is no row without an image."""
+    pictures(root / "train", [f"{n}.png" for n in range(12)])
+    rows = "".join(f"{n}.png\t{CLASSES[n % 3]}\r\n" for n in range(12))
+    (root / "labels.txt").write_bytes(f"photo\tanimal\r\n{rows}".encode(encoding))
+    competition, listing, told = described(root)
+    assert (competition.source.id, competition.source.label) == ("photo", "animal")
+    assert classes_of(root, listing.train) == {f"train/{n}.png": CLASSES[n % 3] for n in range(12)}
+    assert "source.faults" not in told
+
+
+def test_a_sample_submission_of_another_name_is_told(root):
+    pictures(root / "train", [f"{n}.png" for n in range(12)])
+    pictures(root / "new", [f"x{n}.png" for n in range(4)])
+    table(root / "labels.csv", ["id", "animal"], rows_of(range(12)))
+    table(root / "abgabe.csv", ["id", "animal"], [[f"x{n}", "cat"] for n in range(4)])
+    told = described(root)[2]
+    assert "not used: abgabe.csv has 'cat' in all 4 rows, of other images; if it is the sample submission" in told
+
+
+def test_faults_and_damaged_images_are_told_once(root, capsys):
+    pictures(root / "train", [f"{n}.png" for n in range(12)])
+    (root / "train" / "3.png").write_bytes(b"")
+    table(root / "labels.csv", ["id", "animal"], [*rows_of(range(12)), [5, "cat"]])
+    report = init(root, Options(mirror=False))
+    told = "\n".join([*report.found, *report.assumed])
+    assert told.count("ids with several labels (1): 5 (cat, owl)") == 1
+    assert "1 of 11 images looked at cannot be read" in told
+    assert "train/3.png (the file is empty)" in told
+    assert "image.unreadable: stop" in told
+    assert capsys.readouterr().out == ""
+    source = config.load_competition(str(report.path)).source.model_copy(update={"faults": "leave out"})
+    for _ in range(2):
+        source(paths.data())
+    assert capsys.readouterr().out.count("left out") == 1

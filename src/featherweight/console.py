@@ -32,6 +32,7 @@ FOLDED = 24  # letters of a column of words, in a terminal that has no room for 
 PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 _hushed = False
+_said: set[str] = set()
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=240)  # in a pipe or a log, the width of a terminal means nothing
@@ -46,6 +47,13 @@ def is_live() -> bool:
 def say(line: str) -> None:
     """Print a line for the user; among a run's processes only the first one prints."""
     if not _hushed:
+        _print(line)
+
+
+def say_once(line: str) -> None:
+    """Print a line, unless this process has printed it before: data may be listed several times in a command."""
+    if not _hushed and line not in _said:
+        _said.add(line)
         _print(line)
 
 

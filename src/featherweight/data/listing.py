@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.console import say
+from featherweight.console import say_once
 from featherweight.data.csv_file import examples
 from featherweight.data.masks import masks_among, told
 from featherweight.errors import UserError, count_of
@@ -102,7 +102,7 @@ class Faults:
         listed = "\n".join(f"  {line}" for line in self.found)
         if not leave_out:
             raise UserError(f"{self.where} does not fit together; repair it, or set source.faults: leave out\n{listed}")
-        say(f"{self.where}: left out\n{listed}")
+        say_once(f"{self.where}: left out\n{listed}")
 
 
 def walk(folder: Path) -> list[str]:
@@ -115,10 +115,11 @@ def walk(folder: Path) -> list[str]:
     unread = Counter(ending for name in files if (ending := os.path.splitext(name)[1].lower()) in UNREAD)  # noqa: PTH122
     _refuse_names(folder, images)
     for ending, count in unread.items():
-        say(f"{folder}: left out: {count:,} {ending} ({UNREAD[ending]}, which are not read here: convert them to PNG)")
+        what = f"{count:,} {ending} ({UNREAD[ending]}, which are not read here: convert them to PNG)"
+        say_once(f"{folder}: left out: {what}")
     masks = masks_among(images)
     if masks:
-        say(f"{folder}: left out: {told(masks)}")
+        say_once(f"{folder}: left out: {told(masks)}")
     return [name for name in images if name not in masks]
 
 

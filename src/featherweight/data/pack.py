@@ -22,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from featherweight import atomic, paths
-from featherweight.console import say
+from featherweight.console import say, say_once
 from featherweight.data import fingerprint, pack_writer
 from featherweight.data.csv_file import examples
 from featherweight.data.image import Image, decode, fit
@@ -169,7 +169,7 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
     elif facts["left_out"]:
         gone = set(facts["left_out"])
         names = [samples.ids[place] for place in facts["left_out"]]
-        say(f"{part}: left out: {count_of(len(gone), 'image')} that cannot be read: {examples(names)}")
+        say_once(f"{part}: left out: {count_of(len(gone), 'image')} that cannot be read: {examples(names)}")
         samples = _without(samples, gone)
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
     return Pack(samples.ids, images, labels, samples.groups, folder, folder.name.rpartition("-")[2])

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from featherweight import atomic, paths, submission, yaml
 from featherweight.config import Competition, load_competition
+from featherweight.console import hushed
 from featherweight.data.archive import is_archive, stem, unpack
 from featherweight.data.csv_file import examples
 from featherweight.data.detect import mapping
@@ -270,7 +271,8 @@ def _listing(source: dict[str, Any], root: Path, report: Report) -> Listing:
     except UserError as error:
         if source["name"] != "table":
             raise
-        listing = choose({**source, "faults": "leave out"})(root)
+        with hushed():  # the report says it
+            listing = choose({**source, "faults": "leave out"})(root)
         report.found.append(f"  {error}")
         report.assumed.append(
             "  source.faults: stop, so training waits until the above is repaired or this says: leave out"

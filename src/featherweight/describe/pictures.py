@@ -39,6 +39,7 @@ class Traits:
     veiled: int = 0  # how many of these are neither clear nor opaque in most pixels
     fractions: bool = False  # are deep pixels fractions?
     frames: int = 0  # how many files hold several pictures
+    unreadable: list[str] = field(default_factory=list)
 
     @property
     def side(self) -> float:
@@ -51,7 +52,6 @@ def traits_of(train: Samples, most: int = LOOKED_AT) -> Traits:
     """Look at some of the pictures. Raises UserError if none can be read."""
     places = np.unique(np.linspace(0, len(train.ids) - 1, most).astype(int)).tolist()
     traits = Traits()
-    first = ""
     for place in places:
         picture = train.images[place]
         if isinstance(picture, np.ndarray):
@@ -64,11 +64,12 @@ def traits_of(train: Samples, most: int = LOOKED_AT) -> Traits:
         except Exception as error:  # of a damaged picture, any
             if "./run.sh install" in str(error):
                 raise
-            first = first or why_unreadable(error, content).partition("\n")[0]  # packing names all of these at once
+            why = why_unreadable(error, content).partition("\n")[0]
+            traits.unreadable.append(f"{picture} ({why})")
     if not traits.shapes:
         raise UserError(
             f"none of the {len(places)} images looked at can be read, {train.images[0]} among them"
-            + (f"\n{first}" if first else "")
+            + (f"\n{traits.unreadable[0]}" if traits.unreadable else "")
         )
     return traits
 
@@ -133,6 +134,12 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
     )
     kind = "grey" if traits.grey else "in colour"
     chosen = Chosen({}, [f"  images of {named}, {kind} (of {traits.shapes.total()} looked at)"], [])
+    if bad := traits.unreadable:
+        seen = traits.shapes.total() + len(bad)
+        chosen.found.append(f"  {len(bad)} of {seen} images looked at cannot be read, as {bad[0]}")
+        chosen.assumed.append(
+            "  image.unreadable: stop, so training waits until they are repaired or this says: leave out"
+        )
     _transparency(train, traits, chosen)
     if traits.frames:
         chosen.assumed.append(f"  {traits.frames} of these files hold several frames, of which the first alone is read")

@@ -63,9 +63,22 @@ class TableDetector:
         joined = source.get("join", {})
         unused = [p for p in self.survey.unused if relative(p.table.path, self.scan.root) not in joined]
         self.detected.assumed += unused_tables.advice(unused, self.profile, self.scan.folder)
+        self.detected.assumed += self._of_one_class()
         unclear = [p for p in self.survey.unclear if relative(p.table.path, self.scan.root) not in joined]
         self.detected.assumed += [unused_tables.unclear(one) for one in unclear]
         return self.detected
+
+    def _of_one_class(self) -> list[str]:
+        """Return messages about tables that give images that are not trained on one and the same class."""
+        ours, column = self.profile, self.labelled.column
+        if column is None or self.sample is not None:
+            return []
+        others = [p for p in self.survey.profiles if p is not ours and {ours.id, column.name} <= {*p.table.header}]
+        return [
+            unused_tables.of_one_class(one, column.name)
+            for one in others
+            if len({*one.table.column(column.name)}) == 1 and ours.reach.keys().isdisjoint(one.reach)
+        ]
 
     def _tell(self, table: Table, folders: set[str]) -> None:
         one, name = self.labelled, self.profile.name
@@ -79,7 +92,7 @@ class TableDetector:
         self.detected.notes.append(f"{name}: {rows} in '{self.profile.id}', {what}{sets}")
         self.detected.notes.append(f"images with labels in {shown(folders)}")
         if one.column is not None and one.others and self.hints.label is None:
-            why = "; ".join(one.column.reasons[:2])
+            why = "; ".join(one.column.reasons[:2]) or "nothing speaks against it"
             listed = ", ".join(column.described() for column in one.others[:3])
             self.detected.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (pass --label)")
         elif one.column is not None and self.hints.label is None and by_elimination(one):

@@ -40,6 +40,12 @@ def unclear(one: Profile) -> str:
     return f"not used: {one.name}; for classes from there pass --label COLUMN, or several: {examples(columns, 4)}"
 
 
+def of_one_class(one: Profile, label: str) -> str:
+    """Return a message about a table that is not used, and has one class in all rows, as sample submissions have."""
+    shown = f"{one.name} has '{one.table.column(label)[0]}' in all {one.rows:,} rows, of other images"
+    return f"not used: {shown}; if it is the sample submission, call it sample_submission.csv and run init again"
+
+
 def _listed(tables: Sequence[Profile]) -> str:
     shown = examples([f"{one.name} ({one.rows:,} rows)" for one in tables], 3)
     return f"not used, though they have classes of images: {shown}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from featherweight.console import say
+from featherweight.console import say, say_once
 from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import match
@@ -134,7 +134,7 @@ def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename
             raise UserError(f"there are no images in {within}: expected {within.name}/<class>/*.jpg, .png, ...")
         loose = [file for file in files if "/" not in file]
         if loose and are_few(len(loose), len(files)):
-            say(f"{within}: left out: {count_of(len(loose), 'image')} in no class folder, as {loose[0]}")
+            say_once(f"{within}: left out: {count_of(len(loose), 'image')} in no class folder, as {loose[0]}")
             files = [file for file in files if "/" in file]
         elif loose:
             more = f", nor are {len(loose) - 1:,} more" if len(loose) > 1 else ""
