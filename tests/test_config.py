@@ -108,6 +108,12 @@ REFUSED = [
         "model={name: compact_transformer, kernel: 2}",
         "--set model={name: compact_transformer, kernel: 2}: model.kernel: expected an odd number, as 1 or 3, got 2",
     ),
+    (
+        "source.faults=stop",
+        "--set source.faults=stop: source: unknown key 'source'; it is a key of the competition: change it in "
+        "configs/competitions/NAME.yaml",
+    ),
+    ("metric=auc", "--set metric=auc: metric: unknown key 'metric'; it is a key of the competition"),
     ("seed=-1", "--set seed=-1: seed: must be greater than or equal to 0, got -1"),
     ("seed", "--set seed: expected key=value, for example --set optimizer.lr=0.2"),
     ("=3", "--set =3: expected key=value, for example --set optimizer.lr=0.2"),

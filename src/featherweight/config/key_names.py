@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from featherweight.config.competition import Competition
+from featherweight.config.recipe import Recipe
 from featherweight.schema import Choice, OneOf, Section
 
 # Names in other programs. The last part of a key (epochs, lr, momentum) needs no entry.
@@ -79,6 +81,9 @@ def called(kind: type[Section], word: str) -> list[str]:
 
 def instead(kind: type[Section], word: Any, where: str) -> str:
     """Return what to write instead of `word`, an unknown key at `where`; an empty string if no key is called so."""
+    other, file = (Competition, "competition") if kind is Recipe else (Recipe, "recipe")
+    if where in other.model_fields:
+        return f"; it is a key of the {file}: change it in configs/{file}s/NAME.yaml"
     found = called(kind, str(word))
     if found == [word] and "." in word and not re.search(r"\d", word):
         return f"; in a file write {word.replace('.', ': {')}: ...{'}' * word.count('.')}"
