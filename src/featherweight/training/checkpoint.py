@@ -110,11 +110,12 @@ class TrainState:
             return ""
         row = self.history[-1]
         scored = next((past for past in reversed(self.history) if not math.isnan(past["holdout_accuracy"])), None)
-        holdout = f"  holdout {scored['holdout_accuracy']:.2%}" if scored else ""
         known = not short and not math.isnan(row["train_accuracy"])
-        trained = f"  train {row['train_accuracy']:.2%}" if known else ""
+        parts = [f"train {row['train_accuracy']:.2%}"] if known else []
+        parts += [f"holdout {scored['holdout_accuracy']:.2%}"] if scored else []
         loss = "" if math.isnan(row["train_loss"]) else f"loss {row['train_loss']:.4f}"
-        return f"{loss}{trained}{holdout}".strip()
+        # named, since the competition may judge by another metric
+        return "  ".join(filter(None, (loss, "accuracy: " + ", ".join(parts) if parts else "")))
 
 
 def _nbytes(value: Any) -> int:
