@@ -175,7 +175,7 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
     "compare": (["compare", "r-s0", "r-s1"], "next: ./run.sh report r-s"),
     "ensemble": (["ensemble", "r-s0", "r-s1"], "next: ./run.sh runs"),
     "soup": (["soup", "r-s0", "r-s1"], "next: ./run.sh runs"),
-    "score": (["score", "submissions/r-s0.csv"], "next: ./run.sh runs"),
+    "score": (["score", "r-s0"], "next: ./run.sh runs"),
     "export": (["export", "r-s0", "--to", "safetensors"], "next: ./run.sh bundle r-s0"),
     "bundle": (["bundle", "r-s0"], "next: in another checkout, ./run.sh load r-s0.zip"),
     "schema": (

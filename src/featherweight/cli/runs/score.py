@@ -13,7 +13,9 @@ from featherweight.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `score`."""
-    completed(parser.add_argument("csv", type=Path, metavar="CSV", help="the submission"), FILES)
+    completed(
+        parser.add_argument("csv", type=Path, metavar="RUN|CSV", help="a run's name, or any submission file"), FILES
+    )
     add_competition(parser, default=None, text="a competition's name, or its file (default: its run's)")
     parser.add_argument(
         "--solution", type=Path, help="the answers: a CSV like a submission, with a Usage column or without"
@@ -31,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.submission import grading
 
     submission, solution = arguments.csv, arguments.solution
+    if not submission.exists() and Run.exists(str(submission)):
+        submission = Run.find(str(submission)).csv()
     if not submission.is_file():
         raise UserError(f"cannot read {submission}: No such file or directory")
     name = arguments.competition or ledger.maker(submission).get("competition")
