@@ -194,6 +194,17 @@ def test_the_temperature_is_found_again(true):
     assert np.array_equal(temper(too_certain, found).argmax(1), too_certain.argmax(1))
 
 
+def test_a_holdout_without_an_error_does_not_make_answers_certain():
+    """A Kaggle log loss is 34 for an image whose class has a probability of 0."""
+    labels = np.arange(120) % 2
+    sure = np.where(np.eye(2)[labels] == 1, 0.98, 0.02).astype(np.float32)
+    for probs, truth in ((sure, labels), (sure, np.eye(2)[labels].astype(bool))):
+        tempered = temper(probs, fit_temperature(probs, truth), several=truth.ndim == 2)
+        assert 1 / 500 < tempered.min() < 1 / 120
+    many = fit_temperature(np.tile(sure, (100, 1)), np.tile(labels, 100))
+    assert many < fit_temperature(sure, labels) < 1
+
+
 def test_tempering_keeps_rows_of_one_and_certainty_finite():
     probs = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
     np.testing.assert_allclose(temper(probs, 1.0), probs, atol=1e-6)

@@ -31,7 +31,7 @@ from featherweight.planning.option import PLANNED_SHARE, Findings, _for_these_cl
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilot_outcome import FlipDrop, Pilot
-from featherweight.planning.pilots import PilotContext, piloted
+from featherweight.planning.pilots import PilotContext, PilotTime, piloted
 from featherweight.planning.plan import Plan, make, parameters_within_limit
 from featherweight.planning.plan_file import write
 from featherweight.planning.timeline import passes_after
@@ -681,6 +681,37 @@ def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
     assert pilot.slowdown > 0
 
 
+def test_what_a_call_of_a_prediction_costs_besides_its_images_is_not_counted(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: now[0])
+
+    def predict(count):
+        now[0] += 3.0 + 0.5 * count
+
+    assert costs.seconds_of_an_image(predict, 10, 30) == pytest.approx(0.5)
+    assert costs.seconds_of_an_image(predict, 10, 10) == pytest.approx(0.8)  # too few to tell them apart
+
+
+def test_a_pilot_is_shortened_to_end_in_time():
+    """As when other programs begin after the steps were timed."""
+    shown = context()
+    recipe = load_recipe("fastnet94_muon", [*next(from_scratch(TASK)).settings(400), "image.mirror=false"])
+    limit = PilotTime(time.monotonic() + 6, judging=0.1, step=1e-4)  # a step takes much longer
+    result = pilots._trained(recipe, DIGITS, shown.train, shown.judges, Machine("cpu", 1), limit)
+    assert 0 < result.epochs < 400
+    assert result.error < result.chance / 2
+
+
+def test_a_pilot_has_the_images_that_the_time_allows(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
+    measured = MeasuredCandidate(next(from_scratch(TASK)), 493_224, Cost(2.0, 1e-4, 10**9))
+    for left in (12, 35):  # of which starting a process takes five
+        piloted(measured, context(), 60.0, time.monotonic() + left)
+    few, many = (len(what[3]) for what in asked)
+    assert 100 < few < many / 2
+
+
 def test_pilots_see_no_image_of_the_holdout(monkeypatch):
     given = []
     monkeypatch.setattr(auto, "measured_within", lambda *args: [None])
@@ -703,8 +734,8 @@ def context() -> PilotContext:
 @pytest.mark.parametrize(
     ("cost", "seconds", "left", "why"),
     [
-        (Cost(1.0, 1.0, 10**9), 5.0, 60, "in 5 seconds it would train on .*: too few"),
-        (Cost(0.1, 1e-3, 10**9), 60.0, 0.2, "it would take [1-3] seconds.* and planning may take only 0 seconds more"),
+        (Cost(1.0, 1.0, 10**9), 5.0, 60, "in 5 seconds, without decoding, it would train on .*: too few"),
+        (Cost(0.1, 1e-3, 10**9), 60.0, 0.2, "in 0 seconds, without decoding, it would train on 0 .*: too few"),
     ],
 )
 def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):
@@ -739,7 +770,7 @@ def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     piloted(
         measured, replace(context(), facts=facts, judges=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99
     )
-    _, _, _, shown, judged, _ = asked[0]
+    _, _, _, shown, judged, *_ = asked[0]
     batch = load_recipe(candidate.recipe, candidate.settings(3)).train.batch_size
     assert (len(shown), len(judged)) == (int(40.2 / (3 * 4.0 / batch)), 66)
 

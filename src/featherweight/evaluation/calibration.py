@@ -10,20 +10,29 @@ from numpy.typing import NDArray
 
 from featherweight.evaluation.bootstrap import Groups, fold_of
 
+SMALLEST = 1e-12  # probability, so that its logarithm is finite
+
 
 def fit_temperature(probs: NDArray[np.float32], labels: NDArray[Any]) -> float:
     """Return the temperature at which probabilities [N, K] of classes [N], or of sets [N, K], have the lowest log loss
     (arXiv:1706.04599).
+
+    Labels are smoothed by 1 / (N + 2), as if one image more were wrong (Platt 1999): N images that are all right do not
+    show that no other will be wrong.
     """
     from scipy.optimize import minimize_scalar  # half a second to import
 
+    smoothing = 1 / (len(labels) + 2)
+
     def loss(logarithm: float) -> float:
-        tempered = temper(probs, math.exp(logarithm), several=labels.ndim == 2)
+        temperature = math.exp(logarithm)
         if labels.ndim == 2:
-            certain = np.where(labels, tempered, 1 - tempered)
+            present, absent = _logs_of_sets(probs, temperature)
+            true, others = np.where(labels, present, absent), np.where(labels, absent, present)
         else:
-            certain = tempered[np.arange(len(labels)), labels]
-        return float(-np.log(certain.clip(1e-12)).mean())
+            logs = _logs(probs, temperature)
+            true, others = logs[np.arange(len(labels)), labels], logs.mean(1)
+        return float(-((1 - smoothing) * true + smoothing * others).mean())
 
     return math.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-4}).x)
 
@@ -34,14 +43,25 @@ def temper(probs: NDArray[np.float32], temperature: float, several: bool = False
 
     With `several` classes per image each class is normalised against its own absence.
     """
-    logs = np.log(probs.astype(np.float64).clip(1e-12)) / temperature
-    if several:
-        against = np.log((1 - probs.astype(np.float64)).clip(1e-12)) / temperature
-        tempered: NDArray[np.float32] = (1 / (1 + np.exp(against - logs))).astype(np.float32)
-        return tempered
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    shares: NDArray[np.float32] = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
-    return shares
+    logs = _logs_of_sets(probs, temperature)[0] if several else _logs(probs, temperature)
+    tempered: NDArray[np.float32] = np.exp(logs).astype(np.float32)
+    return tempered
+
+
+def _logs(probs: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Return the logarithms of tempered probabilities [N, K]."""
+    powers = np.log(probs.astype(np.float64).clip(SMALLEST)) / temperature
+    logs: NDArray[np.float64] = powers - np.logaddexp.reduce(powers, axis=1, keepdims=True)
+    return logs
+
+
+def _logs_of_sets(probs: NDArray[np.float32], temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the logarithms of tempered probabilities [N, K] of classes in sets, and of those that they are absent."""
+    present, absent = (
+        np.log(each.clip(SMALLEST)) / temperature for each in (probs.astype(np.float64), 1 - probs.astype(np.float64))
+    )
+    whole = np.logaddexp(present, absent)
+    return present - whole, absent - whole
 
 
 def temper_cross_fitted(

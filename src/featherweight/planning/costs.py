@@ -6,7 +6,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ EPOCH_FACTOR = 1.02  # an epoch takes this many times the time of its steps
 # A larger size takes so many times what its pixels say: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128 px.
 LARGER_SIZE_FACTOR = 1.2
 REGRESSION_SECONDS = 7e-6  # of a probe, per `regression_work`; used if no pilot has measured it
+TIMED_BATCHES = 3  # of predictions
 TIMED_STEPS = 4  # after a first one that selects kernels and fills caches
 STEPS_IN_ALL = TIMED_STEPS + 2  # in whose time a candidate is measured, predictions included
 ASPECT_RATIO = 4 / 3  # of photographs
@@ -174,14 +175,31 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
         smaller, _ = timed(images.take(np.arange(BATCH_SIZES[0])))
         overhead = min(max(0.0, (smaller * batch - step * BATCH_SIZES[0]) / (batch - BATCH_SIZES[0])), step)
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
-    whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, to need the memory of a run
-    predict_probs([model], whole, runtime=device, batch_size=size)  # selects kernels for this shape
-    began = time.perf_counter()
-    predict_probs([model], whole, runtime=device, batch_size=size)
-    view = (time.perf_counter() - began) / size
+    whole = take_rows(noise, np.arange(TIMED_BATCHES * size) % batch)  # whole batches, to need the memory of a run
+
+    def predict(count: int) -> None:
+        predict_probs([model], whole[:count], runtime=device, batch_size=size)
+
+    predict(size)  # selects kernels for this shape
+    view = seconds_of_an_image(predict, size, TIMED_BATCHES * size)
     on_gpu = torch.cuda.max_memory_allocated() if device.device.type == "cuda" else 0
     linear = [module.in_features for module in model.net.modules() if isinstance(module, torch.nn.Linear)]
     return Cost(step, view, peak_memory() - before, on_gpu, checkpoint, (linear or [0])[-1], overhead)
+
+
+def seconds_of_an_image(predict: Callable[[int], object], few: int, many: int) -> float:
+    """Return the seconds that each further image takes, given `predict(count)`.
+
+    Every call has a part that does not depend on the number of images: memory that the one before has returned to the
+    system is asked for again.
+    """
+    began = time.perf_counter()
+    predict(few)
+    between = time.perf_counter()
+    predict(many)
+    whole = time.perf_counter() - between
+    further = whole - (between - began)
+    return further / (many - few) if further > whole / 2 and many > few else whole / many
 
 
 def stored_bytes(image: Image, side: int | None = None) -> int:

@@ -51,7 +51,7 @@ class Pilot:
     candidate: Candidate
     parameters: int
     images: int
-    epochs: int
+    epochs: float
     holdout: int
     error: float
     chance: float

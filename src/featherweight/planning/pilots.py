@@ -26,11 +26,12 @@ from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.evaluation.tta import mirrored, upside_down
 from featherweight.planning.candidates import FAST, batches
-from featherweight.planning.costs import REGRESSION_SECONDS, Machine, MeasuredCandidate
+from featherweight.planning.costs import REGRESSION_SECONDS, Machine, MeasuredCandidate, seconds_of_an_image
 from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilot_outcome import FlipDrop, Pilot
+from featherweight.training.deadline import Deadline
 from featherweight.training.forecast import step_seconds
 from featherweight.training.probe import regression_work
 
@@ -40,6 +41,8 @@ FEWEST_IMAGES = 64  # a score on fewer says nothing
 MOST_JUDGES = 1000  # held-out images
 JUDGED_VIEWS = 3  # as they are, mirrored, upside down
 JUDGING_SHARE = 1 / 3  # maximum share of a pilot's time for predicting them
+PROCESS_SECONDS = 5.0  # for a pilot's process to start, to read the images and to answer,
+ANSWER_SECONDS = 1.0  # the last of these after its training
 
 
 @dataclass(frozen=True)
@@ -56,40 +59,41 @@ class PilotContext:
 
 
 def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, ends: float) -> Pilot | str:
-    """Train a candidate for about `seconds` and return the pilot; or a sentence that says why there is none.
+    """Train a candidate for about `seconds`, less if it would not be done at `ends`, a reading of `time.monotonic`.
 
-    It must be done at `ends`, a reading of `time.monotonic`.
+    Returns the pilot, or a sentence that says why there is none.
     """
     candidate, cost, facts = measured.candidate, measured.cost, context.facts
     probing = candidate.starts_published
     recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else FEWEST_EPOCHS), "image.mirror=false"])
+    seen = context.listed.competition.seen_by(recipe)
+    seconds = min(seconds, ends - time.monotonic() - context.listed.seconds(seen.image) - PROCESS_SECONDS)
     most = min(len(context.judges), MOST_JUDGES)
-    judges = min(most, int(JUDGING_SHARE * seconds / (JUDGED_VIEWS * cost.view)))
-    each = cost.step / recipe.train.batch_size
+    judges = max(0, min(most, int(JUDGING_SHARE * seconds / (JUDGED_VIEWS * cost.view))))
+    judging = JUDGED_VIEWS * judges * cost.view
+    planned, epochs = recipe.train.batch_size, 0
+    each = cost.step / planned
     if probing:
         each = cost.view + REGRESSION_SECONDS * regression_work(1000, 1, facts.classes) / 1000
-    most_images = (seconds - JUDGED_VIEWS * judges * cost.view) / each  # seen in all
-    images = min(len(context.train), int(most_images / (1 if probing else FEWEST_EPOCHS)))
-    if images < max(FEWEST_IMAGES, 2 * facts.classes) or judges < max(1, min(FEWEST_IMAGES, most)):
-        return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
-    planned, epochs = recipe.train.batch_size, 0
+    images = _fitting(seconds - judging, each, 1 if probing else FEWEST_EPOCHS, context)
     if not probing:  # of few images in large batches it would take too few steps to learn anything
         own = ["image.mirror=false", *(batches(images, FEWEST_EPOCHS * images) if candidate.recipe == FAST else ())]
-        epochs = _epochs(images, load_recipe(candidate.recipe, [*candidate.fixed, *own]).train.batch_size, most_images)
+        batch = load_recipe(candidate.recipe, [*candidate.fixed, *own]).train.batch_size
+        cost = cost.in_batches(batch, planned)
+        each = cost.step / batch
+        images = _fitting(seconds - judging, each, FEWEST_EPOCHS, context)
+        epochs = _epochs(images, batch, (seconds - judging) / each)
         recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), *own])
-        cost = cost.in_batches(recipe.train.batch_size, planned)
-        each = cost.step / recipe.train.batch_size
-    seen = context.listed.competition.seen_by(recipe)
-    packing, left = context.listed.seconds(seen.image), ends - time.monotonic()
-    takes = packing + JUDGED_VIEWS * judges * cost.view + images * max(1, epochs) * each
-    if takes > left:
-        decoding = f", {duration(packing)} of these for decoding images" if packing >= 1 else ""
-        return f"it would take {duration(takes)}{decoding}, and planning may take only {duration(max(left, 0))} more"
+    if images < max(FEWEST_IMAGES, 2 * facts.classes) or judges < max(1, min(FEWEST_IMAGES, most)):
+        there_are = f"in {duration(max(0.0, seconds))}, without decoding,"
+        return f"{there_are} it would train on {images:,} images and be judged by {judges:,}: too few"
     context.listed.load(seen)
     drawn = np.random.default_rng(0)
     shown = [_drawn(ids, count, drawn) for ids, count in ((context.train, images), (context.judges, judges))]
+    limit = PilotTime(ends, judging, cost.step)
     try:
-        result = in_own_process(_trained, recipe, seen, *shown, context.machine, patience=ends - time.monotonic())
+        left = ends - time.monotonic()
+        result = in_own_process(_trained, recipe, seen, *shown, context.machine, limit, patience=left)
     except Failed as failed:
         return str(failed)
     slowdown = result.view / cost.view if probing else result.step / cost.step
@@ -98,7 +102,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         candidate,
         measured.parameters,
         images,
-        epochs,
+        result.epochs,
         result.judged,
         result.error,
         result.chance,
@@ -109,10 +113,15 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     )
 
 
+def _fitting(seconds: float, each: float, epochs: int, context: PilotContext) -> int:
+    """Return how many training images can be seen so many times in `seconds`, if each takes `each`."""
+    return max(0, min(len(context.train), int(seconds / each / epochs)))
+
+
 def _epochs(images: int, batch: int, most: float) -> int:
     """Return how many epochs a pilot trains on so many images, if it can see `most` in all."""
     steps = max(1, images // batch)
-    return max(FEWEST_EPOCHS, min(-(-FEWEST_STEPS // steps), int(most / images)))
+    return max(FEWEST_EPOCHS, min(-(-FEWEST_STEPS // steps), int(most / max(1, images))))
 
 
 def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
@@ -121,11 +130,28 @@ def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[
 
 
 @dataclass(frozen=True)
-class PilotResult:
-    """What a pilot's process returns: errors on `judged` images, and the seconds of a step, of a view of one image, and
-    of a probe's regression.
+class PilotTime:
+    """When a pilot has to be done, a reading of `time.monotonic`, and the expected seconds of judging it, and of a step
+    of its training.
     """
 
+    ends: float
+    judging: float
+    step: float
+
+    def deadline(self) -> Deadline:
+        """Return the deadline of the training, which is shortened on a machine that has become slower."""
+        now = time.monotonic()
+        return Deadline(now, self.ends - now, self.judging + ANSWER_SECONDS, self.step)
+
+
+@dataclass(frozen=True)
+class PilotResult:
+    """What a pilot's process returns: the epochs it was trained for, errors on `judged` images, and the seconds of a
+    step, of a view of one image, and of a probe's regression.
+    """
+
+    epochs: float
     error: float
     chance: float
     mirror_drop: FlipDrop
@@ -137,7 +163,12 @@ class PilotResult:
 
 
 def _trained(
-    recipe: Recipe, competition: Competition, shown: Sequence[str], judged: Sequence[str], machine: Machine
+    recipe: Recipe,
+    competition: Competition,
+    shown: Sequence[str],
+    judged: Sequence[str],
+    machine: Machine,
+    limit: PilotTime,
 ) -> PilotResult:
     """Train the candidate on the images with ids `shown`, and judge it by the others, in this process."""
     import sklearn.linear_model  # noqa: F401 - takes seconds, which are not part of a regression
@@ -166,29 +197,32 @@ def _trained(
             train, holdout.take(np.arange(1)), len(competition.classes), augmentations(recipe, competition)
         )
         trainer = Trainer(recipe, model, examples, device, Path(folder))
-        history = trainer.fit()
+        history = trainer.fit(deadline=limit.deadline())
 
-    def wrong(views: list[Any]) -> NDArray[np.bool_]:
-        probs = predict_probs(
-            [model], holdout.images, runtime=device, views=views, batch_size=recipe.predict.batch_size
-        )
-        return np.asarray(probs.argmax(1) != holdout.labels)
+    def wrong(views: list[Any], count: int | None = None) -> NDArray[np.bool_]:
+        batch = recipe.predict.batch_size
+        probs = predict_probs([model], holdout.images[:count], runtime=device, views=views, batch_size=batch)
+        return np.asarray(probs.argmax(1) != holdout.labels[:count])
 
     as_it_is = wrong([])
+    flipped: list[NDArray[np.bool_]] = []
+    count = len(holdout)
+    view = seconds_of_an_image(
+        lambda few: flipped.append(wrong([mirrored], few)), min(count, recipe.predict.batch_size), count
+    )
+    flipped.append(wrong([upside_down]))
 
-    def drop(view: Any) -> FlipDrop:
-        lost = wrong([view]).astype(float) - as_it_is
-        return FlipDrop(float(lost.mean()), float(lost.std() / math.sqrt(len(lost))))
+    def drop(answers: NDArray[np.bool_]) -> FlipDrop:
+        lost = answers.astype(float) - as_it_is
+        return FlipDrop(float(lost.mean()), float(lost.std() / math.sqrt(count)))
 
-    began = time.perf_counter()
-    mirror_drop = drop(mirrored)
-    view = (time.perf_counter() - began) / len(holdout)
     return PilotResult(
+        int(history["step"].iloc[-1]) / trainer.steps_per_epoch,
         float(as_it_is.mean()),
         1 - float(np.bincount(holdout.labels).max()) / len(holdout),
-        mirror_drop,
-        drop(upside_down),
-        len(holdout),
+        drop(flipped[-2]),
+        drop(flipped[-1]),
+        count,
         step_seconds(history),
         view,
         trainer.probe_seconds,
