@@ -44,6 +44,20 @@ def test_scores_by_different_metrics_have_no_mean():
     assert sorted(query.by_seed(query.table())["metric"]) == ["accuracy", "log_loss"]
 
 
+def test_scores_by_other_metrics_are_not_shown_as_percent_of_accuracy(capsys):
+    record("accurate", metric="accuracy")
+    record("unknown")
+    tables.ledger(query.table(), ["", ""])
+    assert "holdout %" in capsys.readouterr().out
+    record("likely", seed=1, metric="log_loss", competition="cifar10", holdout=0.3)
+    tables.ledger(query.table(), ["", "", ""])
+    tables.by_seed(query.by_seed(query.table()))
+    shown = capsys.readouterr().out
+    assert "holdout %" not in shown
+    assert [line.split().count("metric") for line in shown.splitlines() if "competition" in line] == [1, 1]
+    assert [line.count("log loss") for line in shown.splitlines() if "0.3000" in line] == [1, 1]
+
+
 def test_best_first_within_each_competition():
     record("low", holdout=0.8)
     record("high", holdout=0.95)

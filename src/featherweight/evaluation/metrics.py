@@ -139,6 +139,11 @@ class Metric:
         """The name as it is written in a sentence."""
         return spoken(self.name)
 
+    @property
+    def heading(self) -> str:
+        """The name with the unit in which scores are shown, as the heading of a column."""
+        return self.spoken + self.percent
+
     def _input(self, predicted: Answers, true: Answers) -> Answers:
         """Return what the function takes, made from predictions of any kind; answers by the unfitted decision rule."""
         certain = predicted.ndim == 2 and predicted.dtype.kind == "f"
@@ -233,7 +238,7 @@ def plain(probs: NDArray[np.floating], several: bool) -> Answers:
 
 def spoken(name: str) -> str:
     """Return a metric's name as it is written in a sentence."""
-    return name.replace("_", " ").replace("f1", "F1")
+    return name.replace("_", " ").replace("f1", "F1").replace("auc", "AUC")
 
 
 def metric_of(choice: Choice) -> Metric:

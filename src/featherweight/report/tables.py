@@ -155,16 +155,17 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
     """Print all runs in their order, scores in percent with intervals, and how each recipe differs."""
     from featherweight.runs import query
 
-    public = ["public %"] if rows["public"].notna().any() else []
+    judged, unit = _judged(rows)
+    public = [f"public{unit}"] if rows["public"].notna().any() else []
     differ = ["differs in"] if any(differences) else []
     gone = sum(not (paths.runs() / run / "run.json").is_file() for run in rows["run"])
     parts = query.scored_parts(rows)
-    scores = [f"{part} %" for part in parts]
-    table = blank_table(["run", "competition", "parameters", *scores, *public, "minutes", "date", *differ])
+    scores = [f"{part}{unit}" for part in parts]
+    table = blank_table(["run", "competition", *judged, "parameters", *scores, *public, "minutes", "date", *differ])
     for row, difference in zip(rows.to_dict("records"), differences, strict=True):
         table.add_row(
-            escape(row["run"]),
-            escape(row["competition"]),
+            *map(escape, (row["run"], row["competition"])),
+            *([metric_by_name(row["metric"]).heading] if judged else []),
             f"{row['parameters']:,}",
             *(_percent(row, part) for part in parts),
             *([query.with_deviation(metric_by_name(row["metric"]), row["public"])] if public else []),
@@ -184,18 +185,14 @@ def by_seed(rows: pd.DataFrame) -> None:
     if not len(rows):
         return
     shown = [*query.scored_parts(rows), "public"]
-    heads = [f"{part} %" for part in shown]
-    table = blank_table(["recipe", "competition", "parameters", "seeds", *heads, "minutes"])
+    judged, unit = _judged(rows)
+    heads = [f"{part}{unit}" for part in shown]
+    table = blank_table(["recipe", "competition", *judged, "parameters", "seeds", *heads, "minutes"])
     for row in rows.to_dict("records"):
         metric = metric_by_name(row["metric"])
         scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in shown]
-        fields = [
-            escape(row["recipe"]),
-            escape(row["competition"]),
-            f"{row['parameters']:,}",
-            str(row["seeds"]),
-            *scores,
-        ]
+        named = [*map(escape, (row["recipe"], row["competition"])), *([metric.heading] if judged else [])]
+        fields = [*named, f"{row['parameters']:,}", str(row["seeds"]), *scores]
         table.add_row(*fields, f"{row['minutes']:.1f}")
     show_table(table)
 
@@ -215,7 +212,9 @@ def gaps(shown: Sequence[Gap], picture: Path) -> None:
 
 def submissions(rows: pd.DataFrame) -> None:
     """Print every submission in its last state, the newest first."""
-    table = blank_table(["run", "kaggle", "reference", "status", "holdout %", "public", "private", "date"])
+    table = blank_table(
+        ["run", "kaggle", "reference", "status", f"holdout{_judged(rows)[1]}", "public", "private", "date"]
+    )
     for row in rows.iloc[::-1].to_dict("records"):
         scores = ["" if math.isnan(row[key]) else f"{row[key]:.5f}" for key in ("public", "private")]
         date = str(row["date"])[:16].replace("T", " ")
@@ -235,8 +234,7 @@ def leaderboard(places: Sequence[LeaderboardRow]) -> None:
 def comparison(rows: pd.DataFrame) -> None:
     """Print runs by their scores on the same held-out images, the best first, with 95 % intervals."""
     metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
-    heads = [metric_by_name(metric).spoken + metric_by_name(metric).percent for metric in metrics]
-    table = blank_table(["run", *heads])
+    table = blank_table(["run", *(metric_by_name(metric).heading for metric in metrics)])
     for row in rows.to_dict("records"):
         scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
         table.add_row(escape(row["run"]), *scores)
@@ -272,6 +270,11 @@ def findings(listed: Iterable[Check]) -> int:
             wrong += 1
             say(f"{'':17} -> {finding.wrong}")
     return wrong
+
+
+def _judged(rows: pd.DataFrame) -> tuple[list[str], str]:
+    """Return the heading of a column of metrics with their units, and the unit of accuracies, which need none."""
+    return (["metric"], "") if {metric_by_name(name).name for name in rows["metric"]} - {"accuracy"} else ([], " %")
 
 
 def _percent(row: dict[Any, Any], key: str) -> str:
