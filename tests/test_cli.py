@@ -266,6 +266,7 @@ def test_the_word_train_may_be_left_out(home, capsys):
         ("auto --epochs 5", "--plan writes a recipe, whose keys you can change; ./run.sh auto --help shows all"),
         ("resume a --set seed=1", "a run continues with its own recipe; for other values train anew: ./run.sh RECIPE"),
         ("resume a --epochs 5", "a run continues with its own recipe;"),
+        ("student a b --threads 1", "it is an option of ./run.sh RECIPE, and not of this command;"),
         ("tiny --zzz", "./run.sh RECIPE --help shows all"),
     ],
 )

@@ -52,7 +52,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = build([words[0]])
     arguments, rest = parser.parse_known_args(words)
     if rest:
-        refuse(words[0], rest, words, options(parser, words[0]))
+        refuse(words[0], rest, words, options(parser, words[0]), options(build([TRAIN]), TRAIN))
     if getattr(arguments, "threads", None) is not None:
         from featherweight.runtime.device import refuse_threads  # imports torch, which only this option needs
 

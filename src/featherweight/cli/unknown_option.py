@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from featherweight import paths
-from featherweight.cli.commands import typed
+from featherweight.cli.commands import TRAIN, typed
 from featherweight.errors import UserError
 
 MOST_WORDS = 30  # of a command line, in which a path with spaces is looked for
@@ -31,8 +31,13 @@ OPTIONS = {
 }
 
 
-def refuse(command: str, rest: Sequence[str], words: Sequence[str], options: Collection[str]) -> NoReturn:
-    """Raise UserError for `rest`, the part of `words` that `command` with its `options` does not know."""
+def refuse(
+    command: str, rest: Sequence[str], words: Sequence[str], options: Collection[str], of_training: Collection[str]
+) -> NoReturn:
+    """Raise UserError for `rest`, the part of `words` that `command` with its `options` does not know.
+
+    `of_training` are the options of a training.
+    """
     option = next((word for word in rest if word.startswith("-") and len(word) > 1), None)
     if option is None:
         hint = _hint_for_word(rest[0], words, options)
@@ -41,7 +46,7 @@ def refuse(command: str, rest: Sequence[str], words: Sequence[str], options: Col
     if not value and words[-1] != option:
         following = words[list(words).index(option) + 1]
         value = "" if following.startswith("--") else following
-    hint = _hint(options, name, value)
+    hint = _hint(options, name, value, of_training)
     if command == "resume" and (name == "--set" or _keys(_plain(name))):
         hint = "a run continues with its own recipe; for other values train anew: ./run.sh RECIPE --set KEY=VALUE; "
     raise UserError(f"unknown option {name}; {hint}{typed(command)} --help shows all")
@@ -68,7 +73,7 @@ def _plain(option: str) -> str:
     return option.lstrip("-").replace("-", "_").lower()
 
 
-def _hint(options: Collection[str], name: str, value: str) -> str:
+def _hint(options: Collection[str], name: str, value: str, of_training: Collection[str]) -> str:
     plain = _plain(name)
     if (option := OPTIONS.get(plain, "")).split(" ")[0] in options:
         return f"did you mean {option}? "
@@ -76,6 +81,8 @@ def _hint(options: Collection[str], name: str, value: str) -> str:
         return hint.replace("VALUE", value or "VALUE")
     if "--plan" in options and _keys(plain):
         return "--plan writes a recipe, whose keys you can change; "
+    if name in of_training and name not in options:
+        return f"it is an option of {typed(TRAIN)}, and not of this command; "
     names = {option.lstrip("-").replace("-", "_"): option for option in options}
     pool = [*names, *(_last_parts() if "--set" in options else ())]
     close = next(iter(difflib.get_close_matches(plain, pool, n=1, cutoff=0.7)), "")
