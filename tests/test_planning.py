@@ -523,6 +523,7 @@ def test_under_a_larger_limit_there_is_a_network_that_fills_it():
 def test_the_first_epoch_of_a_pilot_is_no_measure_of_its_steps():
     history = pd.DataFrame({"step": [5, 10, 15], "seconds": [8.0, 10.0, 12.0]})
     assert step_seconds(history) == pytest.approx(0.4)
+    assert step_seconds(history[:1]) == pytest.approx(1.6)  # there is no other
     assert step_seconds(pd.DataFrame({"step": [0], "seconds": [0.0]})) == 0
 
 
@@ -706,7 +707,7 @@ def test_a_pilot_has_the_images_that_the_time_allows(monkeypatch):
     asked = []
     monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
     measured = MeasuredCandidate(next(from_scratch(TASK)), 493_224, Cost(2.0, 1e-4, 10**9))
-    for left in (12, 35):  # of which starting a process takes five
+    for left in (16, 50):  # of which starting a process takes five
         piloted(measured, context(), 60.0, time.monotonic() + left)
     few, many = (len(what[3]) for what in asked)
     assert 100 < few < many / 2

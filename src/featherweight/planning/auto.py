@@ -43,6 +43,7 @@ LEAST_MINUTES = 1.0  # less is not enough to measure and train anything
 PLANNING_SHARE = 1 / 3  # maximum share of the time for planning,
 LEAST_PLANNING_SECONDS = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
 PILOT_SHARE = 0.05  # of the time, for each pilot
+LEFT_SHARE = 0.8  # of a pilot's time, that the first leaves to the second: a pilot can do with less
 PROBED_SIDE = 128  # px at least: at 96 px photographs seem unlike those of the pretrained weights (docs/auto.md)
 MOST_HELD_OUT = 3000  # images: a score of so many is known to 1 to 2 points, and more are better trained on
 
@@ -220,7 +221,7 @@ def _pilots(
         cheap = min(telling, key=lambda one: one.cost.view)  # of an image: a step may have 64 of them or 512
         say(f"  a pilot: {cheap.candidate.title}, at most {duration(seconds)}")
         follows = published and any(not one.candidate.starts_published for one in measured)
-        pilot = piloted(cheap, context, seconds, clock.planned - (seconds if follows else 0))
+        pilot = piloted(cheap, context, seconds, clock.planned - (LEFT_SHARE * seconds if follows else 0))
         line = str(pilot) if isinstance(pilot, Pilot) else f"left out: {pilot}"
         say(f"    {line}")
         words.append(f"a pilot, {cheap.candidate.title}: {line}")

@@ -41,6 +41,7 @@ FEWEST_IMAGES = 64  # a score on fewer says nothing
 MOST_JUDGES = 1000  # held-out images
 JUDGED_VIEWS = 3  # as they are, mirrored, upside down
 JUDGING_SHARE = 1 / 3  # maximum share of a pilot's time for predicting them
+SLOWER = 1.5  # times what was measured it may take, since a probe cannot be shortened
 PROCESS_SECONDS = 5.0  # for a pilot's process to start, to read the images and to answer,
 ANSWER_SECONDS = 1.0  # the last of these after its training
 
@@ -67,7 +68,8 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     probing = candidate.starts_published
     recipe = load_recipe(candidate.recipe, [*candidate.settings(0 if probing else FEWEST_EPOCHS), "image.mirror=false"])
     seen = context.listed.competition.seen_by(recipe)
-    seconds = min(seconds, ends - time.monotonic() - context.listed.seconds(seen.image) - PROCESS_SECONDS)
+    left = ends - time.monotonic() - context.listed.seconds(seen.image) - PROCESS_SECONDS
+    seconds = min(seconds, left / SLOWER)
     most = min(len(context.judges), MOST_JUDGES)
     judges = max(0, min(most, int(JUDGING_SHARE * seconds / (JUDGED_VIEWS * cost.view))))
     judging = JUDGED_VIEWS * judges * cost.view

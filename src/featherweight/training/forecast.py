@@ -93,13 +93,16 @@ def remaining_area(progressive: Progressive | None, step: int, total: int) -> fl
 
 
 def step_seconds(history: pd.DataFrame) -> float:
-    """Return the seconds of a step after the first epoch, which also selects kernels and fills caches; 0 without
-    steps.
+    """Return the seconds of a step after the first epoch, which also selects kernels and fills caches; of a single
+    epoch its mean; 0 without steps.
 
     `history` has a row per epoch, as `Trainer.fit` returns it.
     """
-    steps = int(history["step"].iloc[-1] - history["step"].iloc[0])
-    return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / steps if steps else 0.0
+    first, last = history.iloc[0], history.iloc[-1]
+    steps, seconds = last["step"], last["seconds"]
+    if len(history) > 1:
+        steps, seconds = steps - first["step"], seconds - first["seconds"]
+    return float(seconds / steps) if steps else 0.0
 
 
 def peak_memory() -> int:
