@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import comparison, pipeline
-from featherweight.runs.paired_tests import HoldoutPredictions, against_each, mcnemar, over_seeds
+from featherweight.runs.paired_tests import HoldoutPredictions, Paired, against_each, mcnemar, over_seeds
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
 from featherweight.schema import OneOf
@@ -151,6 +152,12 @@ def test_a_small_difference_cannot_be_told():
     verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), metric_of("accuracy"))
     assert not verdict.significant
     assert str(verdict).startswith("no significant difference between a and b: 0.50 points of accuracy (95")
+
+
+def test_where_the_interval_and_mcnemars_test_differ_it_is_said_which_decides():
+    few = Paired("a", "b", "accuracy", 0.3, 0.13, 0.6, 0.01, 0.0625)
+    assert str(few).endswith("(95 % interval +13.00 to +60.00, McNemar p = 0.0625, which decides)")
+    assert str(replace(few, low=-0.1)).endswith("McNemar p = 0.0625)")
 
 
 def test_pairing_tells_what_intervals_side_by_side_do_not():

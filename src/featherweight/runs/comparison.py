@@ -34,7 +34,7 @@ def holdout_predictions(runs: Sequence[Run]) -> list[HoldoutPredictions]:
         if not stored_probs.path(run, "holdout").exists():
             raise UserError(f"{name} has not predicted its holdout yet: ./run.sh resume {name}")
         if not run.competition.same_task(first.competition):
-            raise UserError(f"{name} and {shown[0]} are of different competitions; their scores cannot be compared")
+            raise UserError(f"{name} and {shown[0]} are of different competitions; pass runs of a single one")
         if run.split.holdout != first.split.holdout:
             raise UserError(f"{name} and {shown[0]} hold out different images; give both the same split section")
     labels = true_classes(first, first.split.holdout)

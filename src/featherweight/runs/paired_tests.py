@@ -105,7 +105,8 @@ class Paired:
         span = f"{abs(self.gain) * scale:.2f} {self.of.unit} of {spoken(self.metric)}"
         interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}"
         if self.counts:
-            tests = f"({interval}, McNemar p = {self.mcnemar:.3g})"
+            decides = "" if self.significant or self.low <= 0 <= self.high else ", which decides"
+            tests = f"({interval}, McNemar p = {self.mcnemar:.3g}{decides})"
         else:
             differ = "differ" if self.mcnemar < ALPHA / self.among else "do not differ significantly"
             tests = f"({interval}, paired bootstrap p = {self.p:.3g}); their accuracies {differ}"
