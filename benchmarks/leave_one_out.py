@@ -40,12 +40,12 @@ def forecast(curves: Curves, row: MeasuredTraining) -> ScoreForecast:
     return curves.forecast(facts, row.parameters, row.epochs, row.size, row.published)
 
 
-def misses_from_fewer_images(rows: list[MeasuredTraining]) -> list[float]:
-    """Return by how many logits the forecasts miss (below 0: too low) of each training from scratch, from another on
-    less than two thirds of its images, without the other rows of the data set.
+def misses_from_fewer_images(rows: list[MeasuredTraining], published: bool) -> list[float]:
+    """Return by how many logits the forecasts miss (below 0: too low) of each training, with pretrained weights or
+    without, from another on less than two thirds of its images, without the other rows of the data set.
     """
     missed = []
-    for row, pilot in itertools.permutations([row for row in rows if not row.published], 2):
+    for row, pilot in itertools.permutations([row for row in rows if row.published == published], 2):
         if row.dataset == pilot.dataset and row.images > 1.5 * pilot.images:
             known = [other for other in rows if other.dataset != row.dataset]
             expected = forecast(Curves(known, [replace(pilot, dataset="pilot")]), row).value
@@ -77,10 +77,13 @@ def main() -> None:
     total, within_all = (sum(one[key] for one in summaries.values()) for key in ("forecasts", "within"))
     print(f"{within_all} of {total} within their range; largest loss by a choice: ", end="")
     print(f"{100 * max(one['lost'] for one in summaries.values()):.1f} points")
-    missed = misses_from_fewer_images(rows)
-    size, bias = float(np.mean(np.abs(missed))), float(np.mean(missed))
-    print(f"from fewer images: {len(missed)} forecasts, mean miss {size:.2f} logits, with its sign {bias:+.2f}")
-    fields = {"tasks": summaries, "from_fewer_images": {"forecasts": len(missed), "miss": size, "bias": bias}}
+    fewer: dict[str, dict[str, float]] = {}
+    for start, published in (("from scratch", False), ("pretrained", True)):
+        missed = misses_from_fewer_images(rows, published)
+        size, bias = float(np.mean(np.abs(missed))), float(np.mean(missed))
+        print(f"{start}, from fewer images: {len(missed)} forecasts, mean miss {size:.2f} logits, signed {bias:+.2f}")
+        fewer[start] = {"forecasts": len(missed), "miss": size, "bias": bias}
+    fields = {"tasks": summaries, "from_fewer_images": fewer}
     print(f"written: {_record.write('leave-one-out', __doc__.splitlines()[0], fields).name}")
 
 
