@@ -366,7 +366,7 @@ def test_where_no_pilot_shows_what_random_weights_reach_pretrained_ones_come_fir
     """Flowers, after whose first pilot no time was left for a second: a network from nothing at 32 px was chosen."""
     facts = replace(TASK, images=1800, classes=102, size=224, side=500, channels=3, pretrained=True)
     tuned = replace(next(fine_tuned(facts)), fixed=())
-    probe = replace(pilot(0.3, 0.3, chance=0.98), candidate=tuned, epochs=0, parameters=3_500_000)
+    probe = replace(pilot(0.45, 0.45, chance=0.98), candidate=tuned, epochs=0, parameters=3_500_000)
     measured = [
         MeasuredCandidate(next(from_scratch(facts)), 500_000, Cost(0.5, 1e-3, 10**9)),
         MeasuredCandidate(tuned, 3_500_000, Cost(9.0, 1e-2, 10**9)),
