@@ -32,7 +32,7 @@ FOLDED = 24  # letters of a column of words, in a terminal that has no room for 
 PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 _hushed = False
-_said: set[str] = set()
+_said: set[str] | None = None  # lines that are not to be repeated
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=240)  # in a pipe or a log, the width of a terminal means nothing
@@ -51,10 +51,22 @@ def say(line: str) -> None:
 
 
 def say_once(line: str) -> None:
-    """Print a line, unless this process has printed it before: data may be listed several times in a command."""
-    if not _hushed and line not in _said:
-        _said.add(line)
+    """Print a line, unless this command has printed it before: it may list its data several times."""
+    if not _hushed and (_said is None or line not in _said):
         _print(line)
+        if _said is not None:
+            _said.add(line)
+
+
+@contextmanager
+def one_command() -> Iterator[None]:
+    """Within it, `say_once` repeats no line."""
+    global _said
+    before, _said = _said, set()
+    try:
+        yield
+    finally:
+        _said = before
 
 
 def _print(line: str) -> None:

@@ -11,6 +11,7 @@ from featherweight import __version__, paths
 from featherweight.atomic import NotWritten
 from featherweight.cli.commands import COMMANDS, TRAIN, help_text
 from featherweight.cli.parser import parse
+from featherweight.console import one_command
 from featherweight.errors import ProcessLostError, ReportedError, UserError, printable
 from featherweight.runtime import launcher
 
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] == "--version":
             print(f"featherweight {__version__}")
             return 0
-        return _run(words)
+        with one_command():
+            return _run(words)
     except ReportedError as error:
         return error.exit_code
     except UserError as error:
