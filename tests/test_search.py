@@ -466,7 +466,8 @@ def test_a_candidate_that_kills_its_workers_is_given_up(home, capfd):
 
 
 def test_a_killed_search_goes_on_to_the_same_end(home):
-    text = QUICK.replace("train.epochs: 3", "train.epochs: 10, train.checkpoint_seconds: 0") + "pruner: none\n" + KEYS
+    longer = "train.epochs: 20, train.checkpoint_seconds: 0"  # still training when it is stopped
+    text = QUICK.replace("train.epochs: 3", longer) + "pruner: none\n" + KEYS
     write(home, text)
     write(home, text, "whole")
     words = ["search", "quick", "--trials", "2", "--threads", "1"]

@@ -12,14 +12,23 @@ from typing import Any
 
 from featherweight.runtime import launcher
 
+_outer: threading.Event | None = None  # of the context that the main thread is in
+
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Context that yields an event, which Ctrl-C (or SIGTERM) sets; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
+    """Context that yields an event, which Ctrl-C (or SIGTERM) sets; a second Ctrl-C interrupts at once.
+
+    Inside another such context it is the event of that one, which may be set already.
+    """
+    global _outer
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield threading.Event()
         return
+    if _outer is not None:
+        yield _outer
+        return
+    stop = _outer = threading.Event()
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -33,5 +42,6 @@ def interruptible() -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
+        _outer = None
         for number, handler in before.items():
             signal.signal(number, handler)

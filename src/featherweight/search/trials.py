@@ -34,6 +34,7 @@ from featherweight.runs.metadata import Metadata
 from featherweight.runs.request import cropped_as_published, refuse_what_does_not_fit
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
+from featherweight.runtime.interrupts import interruptible
 from featherweight.runtime.rng import derive
 from featherweight.search import trial_answers
 from featherweight.search.space import SearchSpace, spelled
@@ -71,11 +72,14 @@ class Search:
 def work(search: Search, trials: int | None, hours: float | None) -> str:
     """Train candidates until `trials` are trained or the `hours` are over; return a sentence that says why it ended.
 
-    Raises KeyboardInterrupt after Ctrl-C, with the current trial queued again.
+    Raises KeyboardInterrupt after Ctrl-C, between two steps of a training, with the current trial queued again, or
+    after it: a storage that is interrupted while it writes may stay locked.
     """
     began, refused = time.monotonic(), 0
-    with Worker(search.study, search.storage, search.folder) as worker:
+    with Worker(search.study, search.storage, search.folder) as worker, interruptible() as interrupted:
         while hours is None or time.monotonic() - began < hours * 3600:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             trial = worker.claim(trials, search.space.draw)
             if trial is None:
                 return ""
