@@ -1,4 +1,4 @@
-"""Make four sets of drawn images, as folders of classes, that no table of the planner contains.
+"""Make four sets of drawn images, as folders of classes, on which `auto` was tried before its table had them.
 
     apt-get install fontconfig $(apt-cache search '^fonts-' | cut -d' ' -f1)
     npm install emoji-datasource-google emoji-datasource-apple emoji-datasource-twitter emoji-datasource-facebook
@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,8 @@ def fonts() -> Iterator[tuple[ImageFont.FreeTypeFont, set[int]]]:
             font = ImageFont.truetype(file, POINTS, index=index)
             table = TTCollection(file, lazy=True).fonts[index] if file.endswith(".ttc") else TTFont(file)
             codes = table.getBestCmap()
-        except Exception:  # a font that these libraries cannot read
+        except Exception as error:  # of a damaged font, any
+            print(f"left out: {file}: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         if codes:
             of_family[family] += 1
@@ -91,7 +93,7 @@ def drawn(character: str, font: ImageFont.FreeTypeFont, chance: random.Random) -
     """Return a character, a little off the middle, in a dark shade; None if the font's image of it is empty."""
     try:
         left, top, right, bottom = font.getbbox(character)
-    except Exception:  # a glyph that cannot be drawn
+    except OSError:  # a glyph that cannot be drawn
         return None
     if right - left < 2 or bottom - top < 2:
         return None

@@ -491,6 +491,22 @@ def test_a_killed_search_goes_on_to_the_same_end(home):
     assert not list((home / "studies" / "quick").glob("trials/*/checkpoint.pt"))
 
 
+def test_a_search_is_not_interrupted_while_it_writes_to_its_storage(home, monkeypatch, capsys):
+    write(home, QUICK + KEYS)
+    claimed, written = studies.Worker.claim, []
+
+    def stopped(worker, *rest):
+        os.kill(os.getpid(), signal.SIGINT)
+        trial = claimed(worker, *rest)
+        written.append(trial)
+        return trial
+
+    monkeypatch.setattr(studies.Worker, "claim", stopped)
+    assert main.main(["search", "quick", "--trials", "2", "--threads", "1"]) == 130
+    assert len(written) == 1
+    assert [trial.state.name for trial in study_of(home).get_trials()] == ["FAIL", "WAITING"]  # it can go on
+
+
 def claim(worker):
     return worker.claim(None, lambda trial: {"x": trial.suggest_float("x", 0, 1)})
 
